@@ -1,0 +1,46 @@
+//! The request that the controller sends to the `expire` program: which entries to end, and when.
+//!
+//! The request is the packet of a test-run: an [`ExpireHeader`], followed by `count` candidates
+//! of one family. Only the program touches the connection table and the counters, so that the
+//! check of an entry's age and its removal see the same table as the packets do.
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{
+    connection::Flow,
+    net::{Addr4, Addr6, Address},
+};
+
+/// Candidates that one request can carry, either family.
+pub const MAX_CANDIDATES: usize = 64;
+
+/// Head of a request.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ExpireHeader {
+    /// Address family: 4 or 6.
+    pub family: u32,
+    /// Candidates that follow, at most [`MAX_CANDIDATES`].
+    pub count: u32,
+    /// Makes the head as long as an Ethernet header, the least the kernel's test-run takes.
+    pub reserved: [u32; 2],
+}
+
+/// One candidate.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Zeroable)]
+pub struct Candidate<A> {
+    /// Key of the entry, forward or reverse.
+    pub flow: Flow<A>,
+    /// The connection ends if neither way saw a packet for more than this many ticks; zero ends
+    /// it at once.
+    pub idle_ticks: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Candidate<Addr4>>() == 20 && size_of::<Candidate<Addr6>>() == 44);
+};
+
+// SAFETY: `repr(C)`, every field is `Pod`, and the sizes asserted above are the sums of the
+// fields' sizes for both families, so there is no padding.
+unsafe impl<A: Address> Pod for Candidate<A> {}

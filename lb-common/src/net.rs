@@ -1,0 +1,217 @@
+//! Addresses, ports and link-layer next hops as they stand in packets and in map values.
+//!
+//! Byte order is a type here: [`Be16`] and the addresses hold network order in memory, whatever
+//! the host. No address is ever a bare integer.
+
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bytemuck::{Pod, Zeroable};
+
+/// IP protocol number of TCP (RFC 9293).
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP (RFC 768).
+pub const UDP: u8 = 17;
+
+/// A 16-bit number in network byte order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Be16(u16);
+
+impl Be16 {
+    /// From a number in the host's order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be())
+    }
+
+    /// From the two bytes as they stand on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_wire(bytes: [u8; 2]) -> Self {
+        Self(u16::from_ne_bytes(bytes))
+    }
+
+    /// The two bytes as they stand on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_wire(self) -> [u8; 2] {
+        self.0.to_ne_bytes()
+    }
+
+    /// The number in the host's order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        u16::from_be(self.0)
+    }
+
+    /// The raw 16-bit word of a one's complement sum, which does not care for byte order
+    /// (RFC 1071, section 2, B).
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u16 {
+        self.0
+    }
+}
+
+/// An IPv4 address, four bytes in network order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Addr4(u32);
+
+/// An IPv6 address, sixteen bytes in network order.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Addr6([u32; 4]);
+
+impl Addr4 {
+    /// From the four bytes as they stand on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_wire(bytes: [u8; 4]) -> Self {
+        Self(u32::from_ne_bytes(bytes))
+    }
+
+    /// The four bytes as they stand on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_wire(self) -> [u8; 4] {
+        self.0.to_ne_bytes()
+    }
+}
+
+impl Addr6 {
+    /// From the sixteen bytes as they stand on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_wire(b: [u8; 16]) -> Self {
+        Self([
+            u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
+            u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+            u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
+            u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
+        ])
+    }
+
+    /// The sixteen bytes as they stand on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub fn to_wire(self) -> [u8; 16] {
+        bytemuck::cast(self.0)
+    }
+}
+
+/// What the data path needs to know of an address, whatever its family.
+pub trait Address: Pod + Eq + Default + core::fmt::Debug {
+    /// The address folded to 32 bits, as the address filter and the hashes want it.
+    fn fold32(&self) -> u32;
+
+    /// The one's complement sum of the address's 16-bit words, not folded (RFC 1071).
+    fn sum(&self) -> u32;
+
+    /// The address in the standard library's form.
+    fn ip(&self) -> IpAddr;
+
+    /// The address of this family in `ip`; `None` where `ip` is of the other family.
+    fn from_ip(ip: IpAddr) -> Option<Self>;
+}
+
+#[inline(always)]
+const fn halves(word: u32) -> u32 {
+    (word & 0xffff) + (word >> 16)
+}
+
+impl Address for Addr4 {
+    #[inline(always)]
+    fn fold32(&self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u32 {
+        halves(self.0)
+    }
+
+    fn ip(&self) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::from(self.to_wire()))
+    }
+
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(v4) => Some(Self::from_wire(v4.octets())),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+impl Address for Addr6 {
+    #[inline(always)]
+    fn fold32(&self) -> u32 {
+        // Rotations keep the order of the words in the result: an address and its permutation
+        // differ.
+        self.0[0] ^ self.0[1].rotate_left(7) ^ self.0[2].rotate_left(13) ^ self.0[3].rotate_left(19)
+    }
+
+    #[inline(always)]
+    fn sum(&self) -> u32 {
+        halves(self.0[0]) + halves(self.0[1]) + halves(self.0[2]) + halves(self.0[3])
+    }
+
+    fn ip(&self) -> IpAddr {
+        IpAddr::V6(Ipv6Addr::from(self.to_wire()))
+    }
+
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(v6) => Some(Self::from_wire(v6.octets())),
+        }
+    }
+}
+
+/// The link-layer way to a neighbour: the interface to leave by and the two Ethernet addresses.
+///
+/// The destination's six bytes lie within one aligned 8-byte word of the value, which the kernel
+/// copies at once: a neighbour that changes its Ethernet address is never seen half-changed.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Hop {
+    /// Interface to leave by; zero where the way is not known.
+    pub interface: u32,
+    /// Ethernet address of that interface.
+    pub source: [u8; 6],
+    /// Ethernet address of the neighbour.
+    pub destination: [u8; 6],
+}
+
+impl Hop {
+    /// Whether the way is known.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        self.interface != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wire_order_is_kept() {
+        assert_eq!(Be16::new(80).to_wire(), [0, 80]);
+        assert_eq!(Be16::from_wire([0x1f, 0x90]).get(), 8080);
+        let v4 = Ipv4Addr::new(192, 0, 2, 10);
+        assert_eq!(Addr4::from_ip(v4.into()).unwrap().ip(), IpAddr::from(v4));
+        let v6: Ipv6Addr = "2001:db8::10".parse().unwrap();
+        assert_eq!(Addr6::from_ip(v6.into()).unwrap().ip(), IpAddr::from(v6));
+        assert_eq!(Addr6::from_ip(v4.into()), None);
+    }
+
+    #[test]
+    fn hop_destination_lies_in_one_word() {
+        let offset = core::mem::offset_of!(Hop, destination);
+        assert_eq!(offset / 8, (offset + 5) / 8);
+    }
+}

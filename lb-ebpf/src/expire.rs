@@ -1,0 +1,97 @@
+//! Ending connections on the controller's word.
+//!
+//! The controller reads the table and names candidates; this program looks at each again, where
+//! packets are, and ends it if it is still as idle as was said. So there is one writer of the
+//! table and of the counters, and a packet that came meanwhile saves its connection.
+
+use aya_ebpf::bindings::xdp_md;
+use lb_common::{
+    clock,
+    connection::{Flow, state},
+    expire::{Candidate, ExpireHeader, MAX_CANDIDATES},
+    net::{Addr4, Addr6},
+};
+use lb_ebpf::{
+    family::{V4, V6},
+    frame::{Frame, Header},
+};
+
+use crate::{
+    connection::now,
+    maps::{self, Tables},
+    stats,
+};
+
+/// A value of the request, which starts at no particular alignment.
+#[repr(C, packed)]
+struct Unaligned<T>(T);
+
+// SAFETY: packed, of a value that any bytes make.
+unsafe impl Header for Unaligned<ExpireHeader> {}
+// SAFETY: as above.
+unsafe impl Header for Unaligned<Candidate<Addr4>> {}
+// SAFETY: as above.
+unsafe impl Header for Unaligned<Candidate<Addr6>> {}
+
+/// Handles one request; returns how many connections it ended.
+#[inline(always)]
+pub fn run(context: *mut xdp_md) -> u32 {
+    let mut frame = crate::frame(context);
+    let Some(head) = frame.take::<Unaligned<ExpireHeader>>() else { return 0 };
+    let head = head.0;
+    match head.family {
+        4 => all::<V4>(&mut frame, head.count),
+        6 => all::<V6>(&mut frame, head.count),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn all<F: Tables>(frame: &mut Frame<'_>, count: u32) -> u32
+where
+    Unaligned<Candidate<F::Address>>: Header,
+{
+    let Some(scratch) = F::scratch() else { return 0 };
+    let now = now();
+    let mut ended = 0;
+    for index in 0..MAX_CANDIDATES {
+        if index as u32 >= count {
+            break;
+        }
+        let Some(candidate) = frame.take::<Unaligned<Candidate<F::Address>>>() else { break };
+        let Candidate { flow, idle_ticks } = candidate.0;
+        ended += u32::from(end::<F>(&flow, idle_ticks, now, &mut scratch.key));
+    }
+    ended
+}
+
+/// Ends the connection that `flow` is an entry of, if it is idle.
+#[inline(always)]
+fn end<F: Tables>(
+    flow: &Flow<F::Address>,
+    idle_ticks: u32,
+    now: u32,
+    room: &mut Flow<F::Address>,
+) -> bool {
+    let Some(entry) = maps::find::<F>(flow) else { return false };
+    // An entry whose partner was replaced stands alone and goes alone.
+    let partner = maps::partner::<F>(entry, flow, room);
+    let mut age = clock::age(now, entry.get().last_seen);
+    if let Some(partner) = partner {
+        age = age.min(clock::age(now, partner.get().last_seen));
+    }
+    if age < idle_ticks {
+        return false;
+    }
+    let forward = if entry.get().is_reverse() { partner } else { Some(entry) };
+    if let Some(forward) = forward
+        && forward.set_state(state::CLOSED) & state::CLOSED == 0
+    {
+        stats::closed(forward.get().backend);
+    }
+    if partner.is_some() {
+        maps::remove::<F>(room);
+    }
+    maps::remove::<F>(flow);
+    true
+}

@@ -1,0 +1,104 @@
+//! A received frame, taken header by header. The only raw pointers of the pure stages live here.
+//!
+//! Each header is handed out once, as a disjoint mutable reference, so the rest of the data path
+//! is safe code. The comparison with the frame's end is the one that the verifier wants to see.
+
+use core::marker::PhantomData;
+
+use network_types::{
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    tcp::TcpHdr,
+    udp::UdpHdr,
+};
+
+use crate::ethernet::Ethernet;
+
+/// A header that may be laid over the bytes of a frame.
+///
+/// # Safety
+///
+/// The type has an alignment of one and any bytes are a valid value of it.
+pub unsafe trait Header {}
+
+// SAFETY: `repr(C)`, of arrays of bytes.
+unsafe impl Header for Ethernet {}
+// SAFETY: `repr(C)`, of bytes and arrays of bytes.
+unsafe impl Header for Ipv4Hdr {}
+// SAFETY: `repr(C)`, of bytes and arrays of bytes.
+unsafe impl Header for Ipv6Hdr {}
+// SAFETY: `repr(C)`, of bytes and arrays of bytes.
+unsafe impl Header for TcpHdr {}
+// SAFETY: `repr(C)`, of bytes and arrays of bytes.
+unsafe impl Header for UdpHdr {}
+
+/// What is left of a frame.
+pub struct Frame<'a> {
+    next: usize,
+    end: usize,
+    bytes: PhantomData<&'a mut [u8]>,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame between two addresses.
+    ///
+    /// # Safety
+    ///
+    /// The bytes from `start` to `end` are readable and writable for `'a`, and nothing else
+    /// refers to them.
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn from_raw(start: usize, end: usize) -> Self {
+        Self { next: start, end, bytes: PhantomData }
+    }
+
+    /// The frame in `bytes`.
+    #[must_use]
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        let range = bytes.as_mut_ptr_range();
+        // SAFETY: the range is the exclusive borrow that came in.
+        unsafe { Self::from_raw(range.start.expose_provenance(), range.end.expose_provenance()) }
+    }
+
+    /// The next header, or `None` where the frame ends before it does.
+    #[inline(always)]
+    pub fn take<H: Header>(&mut self) -> Option<&'a mut H> {
+        const { assert!(align_of::<H>() == 1) };
+        let start = self.next;
+        let end = start + size_of::<H>();
+        if end > self.end {
+            return None;
+        }
+        self.next = end;
+        let header = core::ptr::with_exposed_provenance_mut::<H>(start);
+        // SAFETY: the bytes lie within the frame and are handed out once; `H: Header` accepts
+        // any bytes at any address.
+        Some(unsafe { &mut *header })
+    }
+
+    /// Bytes that are left.
+    #[inline(always)]
+    #[must_use]
+    pub const fn remaining(&self) -> usize {
+        self.end - self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_disjoint_and_end_with_the_frame() {
+        let mut bytes = [7_u8; Ethernet::LEN + UdpHdr::LEN + 3];
+        let mut frame = Frame::new(&mut bytes);
+        let ethernet = frame.take::<Ethernet>().unwrap();
+        let udp = frame.take::<UdpHdr>().unwrap();
+        ethernet.destination = [1; 6];
+        udp.check = [2; 2];
+        assert_eq!(frame.remaining(), 3);
+        assert!(frame.take::<UdpHdr>().is_none());
+        assert_eq!(frame.remaining(), 3);
+        assert_eq!(bytes[..6], [1; 6]);
+        assert_eq!(bytes[Ethernet::LEN + 6..Ethernet::LEN + 8], [2; 2]);
+    }
+}

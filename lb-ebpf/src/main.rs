@@ -1,0 +1,58 @@
+//! The XDP program: from a received frame to a verdict and an action.
+//!
+//! Read `pipeline.rs` first: it is the whole path in one sentence. Everything here touches tables
+//! or helpers; what only computes is in the library beside it.
+
+#![no_std]
+#![cfg_attr(target_arch = "bpf", no_main)]
+#![expect(internal_features, reason = "BPF's atomic instructions are reached by intrinsics only")]
+#![feature(core_intrinsics)]
+#![expect(missing_docs, reason = "the macro repeats each program under its own, undocumented name")]
+
+mod connection;
+mod expire;
+mod forward;
+mod maps;
+mod pipeline;
+mod schedule;
+mod source_port;
+mod stats;
+
+use aya_ebpf::{bindings::xdp_md, macros::xdp, programs::XdpContext};
+use lb_ebpf::frame::Frame;
+
+/// The kernel lets only programs under a licence compatible with its own use `bpf_fib_lookup`.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Runs on every packet that a balanced interface receives.
+#[xdp]
+pub fn evenkeel(context: XdpContext) -> u32 {
+    pipeline::run(context.ctx)
+}
+
+/// Ends connections on the controller's word; attached nowhere.
+#[xdp]
+pub fn expire(context: XdpContext) -> u32 {
+    expire::run(context.ctx)
+}
+
+/// The frame that the kernel handed over.
+#[inline(always)]
+fn frame<'a>(context: *mut xdp_md) -> Frame<'a> {
+    let context = XdpContext::new(context);
+    // SAFETY: the kernel promises these bytes to the program for as long as it runs, and each
+    // program calls this once.
+    unsafe { Frame::from_raw(context.data(), context.data_end()) }
+}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // A loop the verifier refuses: a program in which a panic can be reached never loads.
+    loop {}
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}

@@ -1,0 +1,46 @@
+//! Network address and port translation: what changes in a packet, and by how much its checksums
+//! move.
+
+use lb_common::{
+    connection::{Connection, Flow, Rewrite},
+    net::{Address, UDP},
+};
+
+use crate::{checksum, family::Family, parse::Transport};
+
+/// The sum of the words by which a decremented TTL is less: one in the high byte of its word.
+const TTL_STEP: u32 = u16::from_ne_bytes([1, 0]) as u32;
+
+/// The deltas of the network and of the transport checksum for packets of `flow` that become
+/// `rewrite`. They are the same for all packets of a connection.
+#[inline(always)]
+#[must_use]
+pub fn deltas<A: Address>(flow: &Flow<A>, rewrite: &Rewrite<A>) -> (u16, u16) {
+    let addresses = |source: &A, destination: &A| source.sum() + destination.sum();
+    let old = addresses(&flow.source, &flow.destination);
+    let new = addresses(&rewrite.source, &rewrite.destination);
+    let ports = |a: lb_common::net::Be16, b: lb_common::net::Be16| {
+        u32::from(a.word()) + u32::from(b.word())
+    };
+    let old_ports = ports(flow.source_port, flow.destination_port);
+    let new_ports = ports(rewrite.source_port, rewrite.destination_port);
+    (checksum::delta(old + TTL_STEP, new), checksum::delta(old + old_ports, new + new_ports))
+}
+
+/// Translates a packet as its connection says.
+#[inline(always)]
+pub fn translate<F: Family>(
+    header: &mut F::Header,
+    transport: &mut Transport<'_>,
+    connection: &Connection<F::Address>,
+) {
+    let rewrite = &connection.rewrite;
+    F::rewrite(header, &rewrite.source, &rewrite.destination, connection.network_delta);
+    *transport.source_port = rewrite.source_port.to_wire();
+    *transport.destination_port = rewrite.destination_port.to_wire();
+    if transport.protocol == UDP {
+        checksum::apply_udp(transport.checksum, connection.transport_delta);
+    } else {
+        checksum::apply(transport.checksum, connection.transport_delta);
+    }
+}
