@@ -1,0 +1,76 @@
+//! Builds the XDP program and tells `lb-user` where the object is, in `EVENKEEL_PROGRAM`.
+//!
+//! How it is compiled is the toolchain crate's business; this script only says what the object
+//! depends on, so that a binary never embeds a stale program.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use evenkeel_toolchain::{ROAD_VARIABLE, Toolchain};
+
+/// What the program is made of, relative to the workspace. Cargo looks into directories.
+const SOURCES: [&str; 4] = ["Cargo.toml", "Cargo.lock", "lb-ebpf", "lb-common"];
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Without a backtrace: what failed is a command, and it has spoken already.
+            let causes: Vec<_> = error.chain().map(ToString::to_string).collect();
+            eprintln!("error: {}", causes.join("\n  because: "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> Result<()> {
+    let workspace = directory("CARGO_MANIFEST_DIR")?;
+    let workspace = workspace.parent().context("lb-user stands inside the workspace")?;
+    let out = directory("OUT_DIR")?;
+    for source in SOURCES {
+        println!("cargo::rerun-if-changed={}", workspace.join(source).display());
+    }
+    println!("cargo::rerun-if-env-changed={ROAD_VARIABLE}");
+
+    let toolchain = Toolchain::find().map_err(|missing| {
+        anyhow!(
+            "the XDP program cannot be built: run `cargo xtask setup`, which installs what is \
+             missing.\n{missing}"
+        )
+    })?;
+    for input in toolchain.inputs() {
+        println!("cargo::rerun-if-changed={}", input.display());
+    }
+    let object = toolchain.build(workspace, &nested_target(&out))?;
+    let program = out.join("evenkeel-ebpf.o");
+    copy_if_changed(&object, &program)?;
+    println!("cargo::rustc-env=EVENKEEL_PROGRAM={}", program.display());
+    Ok(())
+}
+
+/// `bpf` in the outer build's target directory, which `cargo xtask check` lints in too: what the
+/// program depends on is compiled once for all profiles.
+fn nested_target(out: &Path) -> PathBuf {
+    // Cargo marks its target directory with this file.
+    let marked = |directory: &&Path| directory.join("CACHEDIR.TAG").is_file();
+    out.ancestors().find(marked).unwrap_or(out).join("bpf")
+}
+
+fn directory(variable: &str) -> Result<PathBuf> {
+    env::var_os(variable)
+        .map(PathBuf::from)
+        .with_context(|| format!("{variable} is not set: this program is run by cargo"))
+}
+
+/// Leaves the file as it is when it holds the same bytes, so that nothing is compiled again for it.
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("read {}", from.display()))?;
+    if fs::read(to).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    fs::write(to, bytes).with_context(|| format!("write {}", to.display()))
+}

@@ -1,0 +1,99 @@
+//! The client that the command line uses: one request on the Unix socket.
+
+use std::path::{Path, PathBuf};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Request,
+    body::Bytes,
+    client::conn::http1,
+    header::{CONTENT_TYPE, HOST},
+};
+use hyper_util::rt::TokioIo;
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::UnixStream;
+
+use super::problem::Problem;
+
+/// A daemon's API.
+pub struct Client {
+    socket: PathBuf,
+}
+
+/// Why a request was not answered as hoped.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error(
+        "no daemon answers on {socket} ({error}); start one with `evenkeel run`, or name its \
+         socket with --socket"
+    )]
+    NoDaemon {
+        /// The socket that was tried.
+        socket: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The daemon refused.
+    #[error("{0}")]
+    Problem(Problem),
+    /// The daemon answered something else.
+    #[error("the daemon's answer could not be read: {0}")]
+    Garbled(String),
+}
+
+impl Client {
+    /// The API on a socket.
+    #[must_use]
+    pub fn new(socket: &Path) -> Self {
+        Self { socket: socket.to_owned() }
+    }
+
+    /// `GET`s a path.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.send(Method::GET, path, None::<&()>).await
+    }
+
+    /// Sends a request with a JSON body, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn send<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<T, ClientError> {
+        let garbled = |error: &dyn std::fmt::Display| ClientError::Garbled(error.to_string());
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| ClientError::NoDaemon { socket: self.socket.clone(), error })?;
+        let (mut sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| garbled(&error))?;
+        let connection = tokio::spawn(connection);
+        let mut request = Request::builder().method(method).uri(path).header(HOST, "evenkeel");
+        let mut bytes = Bytes::new();
+        if let Some(body) = body {
+            request = request.header(CONTENT_TYPE, "application/json");
+            bytes = serde_json::to_vec(body).map_err(|error| garbled(&error))?.into();
+        }
+        let request = request.body(Full::new(bytes)).map_err(|error| garbled(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| garbled(&error))?;
+        let status = response.status();
+        let body =
+            response.into_body().collect().await.map_err(|error| garbled(&error))?.to_bytes();
+        connection.abort();
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| garbled(&error));
+        }
+        Err(match serde_json::from_slice(&body) {
+            Ok(problem) => ClientError::Problem(problem),
+            Err(_) => garbled(&format!("status {status}")),
+        })
+    }
+}

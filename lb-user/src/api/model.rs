@@ -1,0 +1,248 @@
+//! The API's JSON: what `-o json` prints, too. Fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    config::{Forwarding, Protocol, Scheduler, Tier, edit::BackendSpec},
+    health::Health,
+};
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon.
+    pub daemon: Daemon,
+    /// Every configured service, in the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+    /// Backends that are no longer configured and still have connections.
+    #[serde(default)]
+    pub removed: Vec<Removed>,
+}
+
+/// The daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Daemon {
+    /// Its version.
+    pub version: String,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// The interfaces that it balances.
+    pub interfaces: Vec<Interface>,
+    /// The configuration file.
+    #[serde(default)]
+    pub config: String,
+    /// Entries in the connection tables, of which a connection has two.
+    #[serde(default)]
+    pub connection_entries: u64,
+    /// Connections that each family's table has room for.
+    #[serde(default)]
+    pub connection_capacity: u32,
+}
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// How the program is attached: `native`, `generic`, or `none` where it is not (any more).
+    pub mode: String,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its name.
+    pub name: String,
+    /// Its virtual address and port.
+    pub address: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its forwarding mode.
+    pub forwarding: Forwarding,
+    /// Its scheduler.
+    pub scheduler: Scheduler,
+    /// How its backends are probed: the kind, and the interval where there is one.
+    #[serde(default)]
+    pub probe: String,
+    /// Its backends, in the order of the configuration.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// Its name.
+    pub name: String,
+    /// Its address and port.
+    pub address: String,
+    /// Its weight.
+    pub weight: u16,
+    /// Its tier.
+    pub tier: Tier,
+    /// What people decided: `ready`.
+    pub admin: String,
+    /// What probes see. A backend that is not probed counts as up.
+    pub health: Health,
+    /// Whether it gets new connections.
+    pub active: bool,
+    /// Its part of new connections now, from 0 to 1.
+    pub share: f64,
+    /// Connections open now.
+    #[serde(default)]
+    pub open: u64,
+    /// Why it is not active, or what stands in the way to it; empty where all is well.
+    #[serde(default)]
+    pub reason: String,
+    /// Seconds since its health changed; absent where it is not probed.
+    #[serde(default)]
+    pub health_seconds: Option<u64>,
+    /// Milliseconds that its last passed probe took.
+    #[serde(default)]
+    pub probe_milliseconds: Option<f64>,
+}
+
+/// A backend that is no longer configured and still has connections.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Removed {
+    /// The service's name.
+    pub service: String,
+    /// Its name.
+    pub name: String,
+    /// Its address and port.
+    pub address: String,
+    /// Connections open now.
+    pub open: u64,
+}
+
+/// `GET /v1/counters`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Every configured service, in the order of the configuration.
+    pub services: Vec<ServiceCounters>,
+    /// Packets by verdict, since the data path was made.
+    pub verdicts: BTreeMap<String, u64>,
+    /// Backends that are no longer configured and still have connections.
+    #[serde(default)]
+    pub removed: Vec<RemovedCounters>,
+}
+
+/// A service's counters.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceCounters {
+    /// Its name.
+    pub name: String,
+    /// Its virtual address and port.
+    pub address: String,
+    /// Its protocol.
+    pub protocol: Protocol,
+    /// Its backends, in the order of the configuration.
+    pub backends: Vec<BackendCounters>,
+}
+
+/// A backend's counters, since it was added.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendCounters {
+    /// Its name.
+    pub name: String,
+    /// Its address and port.
+    pub address: String,
+    /// Connections.
+    pub connections: Connections,
+    /// Packets.
+    pub packets: InOut,
+    /// Bytes of IP packets.
+    pub bytes: InOut,
+}
+
+/// Counters of a backend that is no longer configured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RemovedCounters {
+    /// The service's name.
+    pub service: String,
+    /// The backend's counters.
+    #[serde(flatten)]
+    pub backend: BackendCounters,
+}
+
+/// Connections of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// Given to it.
+    pub total: u64,
+    /// Open now.
+    pub open: u64,
+}
+
+/// A count each way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InOut {
+    /// Towards the backend.
+    #[serde(rename = "in")]
+    pub inward: u64,
+    /// Towards the client.
+    #[serde(rename = "out")]
+    pub outward: u64,
+}
+
+/// `POST /v1/services`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewService {
+    /// Its name.
+    pub name: String,
+    /// Its virtual address and port.
+    pub address: std::net::SocketAddr,
+    /// Its protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Its scheduler.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// Its forwarding mode.
+    #[serde(default)]
+    pub forwarding: Forwarding,
+    /// How its backends are probed.
+    #[serde(default)]
+    pub health: NewHealth,
+}
+
+/// The health check of a new service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum NewHealth {
+    /// None.
+    #[default]
+    None,
+    /// A TCP connection.
+    Tcp,
+    /// An HTTP request for `path`.
+    Http {
+        /// The path, from `/`.
+        path: String,
+    },
+}
+
+/// `POST /v1/services/{service}/backends`.
+pub type NewBackend = BackendSpec;
+
+/// `PATCH /v1/services/{service}/backends/{backend}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Patch {
+    /// The new weight.
+    pub weight: u16,
+}
+
+/// The answer to a change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// What was done, for people.
+    pub message: String,
+    /// What is legal but dangerous about the configuration now.
+    pub warnings: Vec<String>,
+    /// Connections that were cut.
+    #[serde(default)]
+    pub cut: u64,
+}

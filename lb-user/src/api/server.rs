@@ -1,0 +1,223 @@
+//! The server: routes, and from bodies to commands.
+
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use axum::{
+    Json, Router,
+    extract::{
+        FromRequest, Path as UrlPath, Query, Request, State,
+        rejection::{JsonRejection, PathRejection, QueryRejection},
+    },
+    http::StatusCode,
+    routing::{delete, get, post},
+};
+use serde::Deserialize;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::{mpsc, oneshot},
+};
+
+use super::{
+    model::{Changed, Counters, NewBackend, NewHealth, NewService, Patch, Status},
+    problem::Problem,
+};
+use crate::{
+    config::{HealthCheck, edit::ServiceSpec},
+    controller::{Change, Command, Refused},
+    health,
+};
+
+type Commands = mpsc::Sender<Command>;
+
+/// Opens the socket at `path`, mode 0660. A socket that no daemon answers on is replaced.
+///
+/// # Errors
+///
+/// Where a daemon answers there, or the socket cannot be made.
+pub async fn bind(path: &Path) -> Result<UnixListener> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("make directory {}", directory.display()))?;
+    }
+    if UnixStream::connect(path).await.is_ok() {
+        bail!(
+            "a daemon answers on {} already; stop it first, or choose another --socket",
+            path.display()
+        );
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("remove {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener =
+        UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .with_context(|| format!("set the mode of {}", path.display()))?;
+    Ok(listener)
+}
+
+/// Serves the API until `stop` resolves; requests under way are finished.
+///
+/// # Errors
+///
+/// Where the socket fails.
+pub async fn serve(
+    listener: UnixListener,
+    commands: Commands,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> Result<()> {
+    axum::serve(listener, router(commands))
+        .with_graceful_shutdown(stop)
+        .await
+        .context("serve the API")
+}
+
+fn router(commands: Commands) -> Router {
+    Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/counters", get(counters))
+        .route("/v1/services", post(add_service))
+        .route("/v1/services/{service}", delete(remove_service))
+        .route("/v1/services/{service}/backends", post(add_backend))
+        .route(
+            "/v1/services/{service}/backends/{backend}",
+            delete(remove_backend).patch(patch_backend),
+        )
+        .fallback(async |request: Request| {
+            let detail =
+                format!("there is no {}; see the README for the API", request.uri().path());
+            Problem::new(StatusCode::NOT_FOUND, detail)
+        })
+        .method_not_allowed_fallback(async |request: Request| {
+            let detail = format!("{} does not go with {}", request.method(), request.uri().path());
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        })
+        .with_state(commands)
+}
+
+/// A JSON body, with problems for errors.
+#[derive(FromRequest)]
+#[from_request(via(Json), rejection(Problem))]
+struct Body<T>(T);
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let status = match refused {
+            Refused::NotFound(_) => StatusCode::NOT_FOUND,
+            Refused::Conflict(_) => StatusCode::CONFLICT,
+            Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, refused.to_string())
+    }
+}
+
+/// `?now=true` of a removal.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Removal {
+    #[serde(default)]
+    now: bool,
+}
+
+async fn ask<T>(
+    commands: &Commands,
+    command: impl FnOnce(oneshot::Sender<T>) -> Command,
+) -> Result<T, Problem> {
+    let (reply, answer) = oneshot::channel();
+    let stopping =
+        || Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the daemon is stopping; try again later");
+    commands.send(command(reply)).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())
+}
+
+fn internal(error: &anyhow::Error) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
+}
+
+async fn status(State(commands): State<Commands>) -> Result<Json<Status>, Problem> {
+    ask(&commands, Command::Status).await?.map(Json).map_err(|error| internal(&error))
+}
+
+async fn counters(State(commands): State<Commands>) -> Result<Json<Counters>, Problem> {
+    ask(&commands, Command::Counters).await?.map(Json).map_err(|error| internal(&error))
+}
+
+async fn change(commands: &Commands, change: Change) -> Result<Json<Changed>, Problem> {
+    Ok(Json(ask(commands, |reply| Command::Change(change, reply)).await??))
+}
+
+async fn add_service(
+    State(commands): State<Commands>,
+    Body(new): Body<NewService>,
+) -> Result<Json<Changed>, Problem> {
+    let NewService { name, address, protocol, scheduler, forwarding, health } = new;
+    let health = match health {
+        NewHealth::None => HealthCheck::None,
+        NewHealth::Tcp => HealthCheck::Tcp { timing: health::Timing::default(), port: None },
+        NewHealth::Http { path } => HealthCheck::Http {
+            exchange: health::HttpProbe { path, ..health::HttpProbe::default() },
+            timing: health::Timing::default(),
+            port: None,
+        },
+    };
+    let spec = ServiceSpec { name, address, protocol, scheduler, forwarding, health };
+    change(&commands, Change::AddService(spec)).await
+}
+
+async fn remove_service(
+    State(commands): State<Commands>,
+    name: Result<UrlPath<String>, PathRejection>,
+    removal: Result<Query<Removal>, QueryRejection>,
+) -> Result<Json<Changed>, Problem> {
+    let (UrlPath(name), Query(Removal { now })) = (name?, removal?);
+    change(&commands, Change::RemoveService { name, now }).await
+}
+
+async fn add_backend(
+    State(commands): State<Commands>,
+    service: Result<UrlPath<String>, PathRejection>,
+    Body(backend): Body<NewBackend>,
+) -> Result<Json<Changed>, Problem> {
+    let UrlPath(service) = service?;
+    change(&commands, Change::AddBackend { service, backend }).await
+}
+
+async fn remove_backend(
+    State(commands): State<Commands>,
+    names: Result<UrlPath<(String, String)>, PathRejection>,
+    removal: Result<Query<Removal>, QueryRejection>,
+) -> Result<Json<Changed>, Problem> {
+    let (UrlPath((service, name)), Query(Removal { now })) = (names?, removal?);
+    change(&commands, Change::RemoveBackend { service, name, now }).await
+}
+
+async fn patch_backend(
+    State(commands): State<Commands>,
+    names: Result<UrlPath<(String, String)>, PathRejection>,
+    Body(Patch { weight }): Body<Patch>,
+) -> Result<Json<Changed>, Problem> {
+    let UrlPath((service, name)) = names?;
+    change(&commands, Change::SetWeight { service, name, weight }).await
+}

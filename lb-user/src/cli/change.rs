@@ -1,0 +1,111 @@
+//! Commands that change something: services, backends, the data path itself.
+
+use std::fmt::Display;
+
+use anyhow::Result;
+use hyper::Method;
+use serde::Serialize;
+
+use super::{BackendCommand, Probe, ServiceCommand, Usage, output};
+use crate::{
+    api::{
+        Client,
+        model::{Changed, NewBackend, NewHealth, NewService, Patch},
+    },
+    daemon::{self, Paths},
+};
+
+/// A name as part of a path. Names of other letters are refused by the daemon, but must get there
+/// whole.
+fn segment(name: &str) -> Result<&str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if !name.is_empty() && name.bytes().all(plain) && !name.starts_with('.') {
+        return Ok(name);
+    }
+    let problem = format!(
+        "{name:?} is not a name; names have letters, digits, '-', '_' and '.', and begin with a \
+         letter or digit"
+    );
+    Err(Usage(problem).into())
+}
+
+async fn send<B: Serialize>(
+    client: &Client,
+    method: Method,
+    path: impl Display,
+    body: Option<&B>,
+) -> Result<()> {
+    let changed: Changed = client.send(method, &path.to_string(), body).await?;
+    output::print(&format!("{}\n", changed.message))?;
+    if changed.cut > 0 {
+        output::print(&format!("{} connections cut\n", output::count(changed.cut)))?;
+    }
+    for warning in changed.warnings {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
+}
+
+fn removal(now: bool) -> &'static str {
+    if now { "?now=true" } else { "" }
+}
+
+/// Adds or removes a service.
+pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
+    match command {
+        ServiceCommand::Add { service, address, protocol, probe, probe_path } => {
+            let health = match probe {
+                Probe::None => NewHealth::None,
+                Probe::Tcp => NewHealth::Tcp,
+                Probe::Http => NewHealth::Http { path: probe_path },
+            };
+            let new = NewService {
+                name: service,
+                address,
+                protocol,
+                scheduler: crate::config::Scheduler::default(),
+                forwarding: crate::config::Forwarding::default(),
+                health,
+            };
+            send(client, Method::POST, "/v1/services", Some(&new)).await
+        }
+        ServiceCommand::Remove { service, now } => {
+            let path = format!("/v1/services/{}{}", segment(&service)?, removal(now));
+            send(client, Method::DELETE, path, None::<&()>).await
+        }
+        ServiceCommand::List(_) | ServiceCommand::Show { .. } => Ok(()),
+    }
+}
+
+/// Adds, removes or weighs a backend.
+pub async fn backend(client: &Client, command: BackendCommand) -> Result<()> {
+    match command {
+        BackendCommand::Add { service, backend, address, weight } => {
+            let path = format!("/v1/services/{}/backends", segment(&service)?);
+            let new = NewBackend { name: backend, address, weight };
+            send(client, Method::POST, path, Some(&new)).await
+        }
+        BackendCommand::Remove { service, backend, now } => {
+            let (service, backend) = (segment(&service)?, segment(&backend)?);
+            let path = format!("/v1/services/{service}/backends/{backend}{}", removal(now));
+            send(client, Method::DELETE, path, None::<&()>).await
+        }
+        BackendCommand::Weight { service, backend, weight } => {
+            let (service, backend) = (segment(&service)?, segment(&backend)?);
+            let path = format!("/v1/services/{service}/backends/{backend}");
+            send(client, Method::PATCH, path, Some(&Patch { weight })).await
+        }
+        BackendCommand::List { .. } => Ok(()),
+    }
+}
+
+/// Removes the data path.
+pub fn detach(paths: &Paths) -> Result<()> {
+    let interfaces = daemon::detach(paths)?;
+    let text = if interfaces.is_empty() {
+        format!("nothing was attached by {}\n", paths.bpffs.display())
+    } else {
+        format!("detached from {}; connections and counters are gone\n", interfaces.join(", "))
+    };
+    output::print(&text)
+}

@@ -1,0 +1,256 @@
+//! The command line: arguments, and which function answers which command.
+
+mod change;
+mod counters;
+mod output;
+mod read;
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    api::Client,
+    config::Protocol,
+    daemon::{self, Paths},
+};
+
+/// An XDP layer-4 load balancer: shares connections equally, keeps watch over the servers behind
+/// it, and answers from the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "evenkeel", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    places: Places,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args, Debug)]
+struct Places {
+    /// Configuration file
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/evenkeel/evenkeel.toml")]
+    config: PathBuf,
+    /// Unix socket of the daemon's API
+    #[arg(long, global = true, value_name = "PATH", default_value = "/run/evenkeel/evenkeel.sock")]
+    socket: PathBuf,
+    /// Directory of the daemon's state
+    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/evenkeel")]
+    state_dir: PathBuf,
+    /// Directory on bpffs where programs, links and maps are pinned
+    #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/evenkeel")]
+    bpffs: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Load, attach and control the data path; stay in the foreground
+    ///
+    /// SIGTERM and Ctrl-C end the daemon and leave the data path at work; the next `run` takes it
+    /// over with its connections and counters.
+    Run,
+    /// Show services and backends, their health and share
+    Status(Format),
+    /// List, show, add and remove services
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// List, add, remove and weigh backends
+    #[command(subcommand)]
+    Backend(BackendCommand),
+    /// Show what passed to and from each backend, and what became of every packet
+    Counters(CountersArgs),
+    /// Check a configuration file and this host, changing nothing
+    Check {
+        /// File to check instead of --config's
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Remove the data path: detach every interface, drop connections and counters
+    Detach,
+}
+
+#[derive(Debug, Subcommand)]
+enum ServiceCommand {
+    /// List the services
+    List(Format),
+    /// Show one service with its backends
+    Show {
+        /// Name of the service
+        service: String,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Add a service, in the running data path and the configuration file
+    Add {
+        /// Name of the service
+        service: String,
+        /// Virtual address and port, like 192.0.2.10:80 or [2001:db8::10]:80
+        address: SocketAddr,
+        /// tcp or udp
+        #[arg(long, default_value = "tcp")]
+        protocol: Protocol,
+        /// How its backends are probed
+        #[arg(long, value_enum, default_value_t)]
+        probe: Probe,
+        /// Path that an http probe asks for
+        #[arg(long, value_name = "PATH", default_value = "/", requires_if("http", "probe"))]
+        probe_path: String,
+    },
+    /// Remove a service with its backends, in the running data path and the configuration file
+    Remove {
+        /// Name of the service
+        service: String,
+        /// Cut open connections instead of letting them finish
+        #[arg(long)]
+        now: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Probe {
+    /// Not at all: every backend counts as up
+    #[default]
+    None,
+    /// By a TCP connection every 2 s
+    Tcp,
+    /// By an HTTP request every 2 s
+    Http,
+}
+
+#[derive(Debug, Subcommand)]
+enum BackendCommand {
+    /// List the backends of all services or of one
+    List {
+        /// Name of the service
+        service: Option<String>,
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Add a backend, in the running data path and the configuration file
+    Add {
+        /// Name of the service
+        service: String,
+        /// Name of the backend
+        backend: String,
+        /// Its address and port, like 10.0.0.11:8080 or [fd00::11]:8080
+        address: SocketAddr,
+        /// Its share of new connections, relative to the other weights
+        #[arg(long, default_value_t = 1)]
+        weight: u16,
+    },
+    /// Remove a backend, in the running data path and the configuration file
+    Remove {
+        /// Name of the service
+        service: String,
+        /// Name of the backend
+        backend: String,
+        /// Cut open connections instead of letting them finish
+        #[arg(long)]
+        now: bool,
+    },
+    /// Set a backend's weight, in the running data path and the configuration file
+    Weight {
+        /// Name of the service
+        service: String,
+        /// Name of the backend
+        backend: String,
+        /// From 1, relative to the other weights
+        weight: u16,
+    },
+}
+
+#[derive(Args, Debug)]
+struct CountersArgs {
+    /// Only this service, or this backend of it
+    #[arg(value_name = "SERVICE[/BACKEND]")]
+    filter: Option<String>,
+    /// Show them again every so many seconds, until Ctrl-C
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    watch: Option<f64>,
+    /// Show the change per second instead of the sums
+    #[arg(long)]
+    rate: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+struct Format {
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// A table
+    #[default]
+    Table,
+    /// A table with more columns
+    Wide,
+    /// JSON
+    Json,
+}
+
+/// Arguments that contradict each other or what there is.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(String);
+
+impl Cli {
+    /// Does what the arguments say.
+    ///
+    /// # Errors
+    ///
+    /// `main` decides the exit code by the type of the error.
+    pub fn run(self) -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let result = runtime.block_on(self.dispatch());
+        runtime.shutdown_background();
+        result
+    }
+
+    async fn dispatch(self) -> Result<()> {
+        let Places { config, socket, state_dir, bpffs } = self.places;
+        let paths = Paths { config, socket, state_dir, bpffs };
+        let client = Client::new(&paths.socket);
+        match self.command {
+            Command::Run => {
+                log();
+                daemon::run(paths).await
+            }
+            Command::Status(format) => read::status(&client, format.output).await,
+            Command::Service(ServiceCommand::List(format)) => {
+                read::services(&client, format.output).await
+            }
+            Command::Service(ServiceCommand::Show { service, format }) => {
+                read::service(&client, &service, format.output).await
+            }
+            Command::Service(command) => change::service(&client, command).await,
+            Command::Backend(BackendCommand::List { service, format }) => {
+                read::backends(&client, service.as_deref(), format.output).await
+            }
+            Command::Backend(command) => change::backend(&client, command).await,
+            Command::Counters(args) => counters::show(&client, &args).await,
+            Command::Check { file, format } => {
+                read::check(file.as_ref().unwrap_or(&paths.config), format.output)
+            }
+            Command::Detach => change::detach(&paths),
+        }
+    }
+}
+
+/// Logs to stderr; `RUST_LOG` chooses what.
+fn log() {
+    let filter =
+        EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()) && output::may_colour())
+        .with_target(false)
+        .init();
+}

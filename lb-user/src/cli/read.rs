@@ -1,0 +1,238 @@
+//! Commands that read: status, services, backends, and the check of a file.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use comfy_table::Cell;
+use serde_json::json;
+
+use super::{Output, output};
+use crate::{
+    api::{
+        Client, ClientError, Problem,
+        model::{BackendStatus, ServiceStatus, Status},
+    },
+    config::{Diagnostic, Invalid},
+    daemon,
+    health::Health,
+};
+
+async fn fetch(client: &Client) -> Result<Status> {
+    Ok(client.get("/v1/status").await?)
+}
+
+/// One screen: the daemon, every service with its backends, what is on its way out.
+pub async fn status(client: &Client, format: Output) -> Result<()> {
+    let status = fetch(client).await?;
+    if format == Output::Json {
+        return output::json(&status);
+    }
+    let daemon = &status.daemon;
+    let interfaces = daemon.interfaces.iter();
+    let interfaces: Vec<_> = interfaces.map(|i| format!("{} ({})", i.name, i.mode)).collect();
+    let mut text = format!(
+        "evenkeel {}, up {}, on {}\n",
+        daemon.version,
+        output::span(daemon.uptime_seconds),
+        interfaces.join(", ")
+    );
+    if format == Output::Wide {
+        text.push_str(&format!(
+            "configuration {}; {} of {} connection entries in use\n",
+            daemon.config,
+            output::count(daemon.connection_entries),
+            output::count(u64::from(daemon.connection_capacity) * 2)
+        ));
+    }
+    for service in &status.services {
+        text.push_str(&format!("\n{}\n", headline(service)));
+        text.push_str(&indent(&backend_table(std::slice::from_ref(service), format, false)));
+    }
+    if status.services.is_empty() {
+        text.push_str("\nno service yet; add one with `evenkeel service add NAME ADDRESS:PORT`\n");
+    }
+    for removed in &status.removed {
+        text.push_str(&format!(
+            "\n{}/{} ({}) is removed; {} connections finish\n",
+            removed.service,
+            removed.name,
+            removed.address,
+            output::count(removed.open)
+        ));
+    }
+    output::print(&text)
+}
+
+fn headline(service: &ServiceStatus) -> String {
+    let active = service.backends.iter().filter(|backend| backend.active).count();
+    format!(
+        "{}  {}/{}  {}, {}, probe {}: {active} of {} active",
+        service.name,
+        service.address,
+        service.protocol,
+        service.scheduler,
+        service.forwarding,
+        service.probe,
+        service.backends.len()
+    )
+}
+
+fn indent(table: &str) -> String {
+    if table.lines().count() < 2 {
+        return "  no backend yet: every connection is dropped\n".to_owned();
+    }
+    table.lines().map(|line| format!("  {line}\n")).collect()
+}
+
+/// The backends of services, one a line.
+fn backend_table(services: &[ServiceStatus], format: Output, named: bool) -> String {
+    let mut heads = vec!["BACKEND", "ADDRESS", ">WEIGHT", "STATE", "HEALTH", ">SHARE", ">OPEN"];
+    if named {
+        heads.insert(0, "SERVICE");
+    }
+    if format == Output::Wide {
+        heads.extend(["TIER", ">SINCE", ">PROBE"]);
+    }
+    let troubled = services.iter().flat_map(|s| &s.backends).any(|b| !b.reason.is_empty());
+    if troubled {
+        heads.push("REASON");
+    }
+    let mut table = output::table(&heads);
+    for service in services {
+        for backend in &service.backends {
+            let mut row = backend_row(backend);
+            if named {
+                row.insert(0, Cell::new(&service.name));
+            }
+            if format == Output::Wide {
+                let since = backend.health_seconds.map_or_else(|| "-".to_owned(), output::span);
+                let probe = backend.probe_milliseconds;
+                let probe = probe.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
+                row.extend([Cell::new(backend.tier), Cell::new(since), Cell::new(probe)]);
+            }
+            if troubled {
+                row.push(Cell::new(&backend.reason));
+            }
+            table.add_row(row);
+        }
+    }
+    output::rendered(&table)
+}
+
+fn backend_row(backend: &BackendStatus) -> Vec<Cell> {
+    let state = if backend.active { "active" } else { "out" };
+    vec![
+        Cell::new(&backend.name),
+        Cell::new(&backend.address),
+        Cell::new(backend.weight),
+        output::tinted(state, backend.active),
+        output::tinted(backend.health, backend.health == Health::Up),
+        Cell::new(output::percent(backend.share)),
+        Cell::new(output::count(backend.open)),
+    ]
+}
+
+/// The services, one a line.
+pub async fn services(client: &Client, format: Output) -> Result<()> {
+    let status = fetch(client).await?;
+    if format == Output::Json {
+        return output::json(&json!({ "services": status.services }));
+    }
+    let mut heads = vec!["SERVICE", "ADDRESS", "PROTOCOL", ">ACTIVE", ">BACKENDS", ">OPEN"];
+    if format == Output::Wide {
+        heads.extend(["SCHEDULER", "FORWARDING", "PROBE"]);
+    }
+    let mut table = output::table(&heads);
+    for service in &status.services {
+        let active = service.backends.iter().filter(|backend| backend.active).count();
+        let open = service.backends.iter().map(|backend| backend.open).sum();
+        let mut row = vec![
+            Cell::new(&service.name),
+            Cell::new(&service.address),
+            Cell::new(service.protocol),
+            output::tinted(active, active > 0),
+            Cell::new(service.backends.len()),
+            Cell::new(output::count(open)),
+        ];
+        if format == Output::Wide {
+            row.extend([
+                Cell::new(service.scheduler),
+                Cell::new(service.forwarding),
+                Cell::new(&service.probe),
+            ]);
+        }
+        table.add_row(row);
+    }
+    output::print(&output::rendered(&table))
+}
+
+fn find(status: Status, name: &str) -> Result<ServiceStatus> {
+    let known: Vec<_> = status.services.iter().map(|service| service.name.clone()).collect();
+    let found = status.services.into_iter().find(|service| service.name == name);
+    found.ok_or_else(|| {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let detail = format!("there is no service {name:?}; the services are: {known}");
+        let status = axum::http::StatusCode::NOT_FOUND;
+        ClientError::Problem(Problem::new(status, detail)).into()
+    })
+}
+
+/// One service.
+pub async fn service(client: &Client, name: &str, format: Output) -> Result<()> {
+    let service = find(fetch(client).await?, name)?;
+    if format == Output::Json {
+        return output::json(&service);
+    }
+    let table = backend_table(std::slice::from_ref(&service), format, false);
+    output::print(&format!("{}\n{}", headline(&service), indent(&table)))
+}
+
+/// The backends of all services or of one.
+pub async fn backends(client: &Client, service: Option<&str>, format: Output) -> Result<()> {
+    let status = fetch(client).await?;
+    let services = match service {
+        Some(name) => vec![find(status, name)?],
+        None => status.services,
+    };
+    if format == Output::Json {
+        let backends: Vec<_> = services
+            .iter()
+            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
+            .map(|(service, backend)| {
+                let mut value = serde_json::to_value(backend)?;
+                value["service"] = json!(service.name);
+                Ok(value)
+            })
+            .collect::<Result<_>>()?;
+        return output::json(&json!({ "backends": backends }));
+    }
+    output::print(&backend_table(&services, format, true))
+}
+
+/// Checks a configuration file and this host.
+pub fn check(file: &Path, format: Output) -> Result<()> {
+    let checked = daemon::check(file);
+    if format == Output::Json {
+        let diagnostics: Vec<Diagnostic> = match &checked {
+            Ok(loaded) => loaded.warnings.clone(),
+            Err(error) => match error.downcast_ref::<Invalid>() {
+                Some(invalid) => invalid.diagnostics.clone(),
+                None => return Err(anyhow!("{error:#}")),
+            },
+        };
+        output::json(&json!({ "valid": checked.is_ok(), "diagnostics": diagnostics }))?;
+        return checked.map(drop);
+    }
+    let loaded = checked?;
+    for warning in &loaded.warnings {
+        eprintln!("{warning}");
+    }
+    let services = &loaded.config.services;
+    let backends: usize = services.iter().map(|service| service.backends.len()).sum();
+    output::print(&format!(
+        "{}: valid: {} services, {backends} backends, {} warnings\n",
+        file.display(),
+        services.len(),
+        loaded.warnings.len()
+    ))
+}

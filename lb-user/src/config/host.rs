@@ -1,0 +1,83 @@
+//! What only the host can judge: whether interfaces exist and who owns the addresses. The check
+//! is pure; reading the facts is apart from it.
+
+use std::{collections::BTreeMap, io, net::IpAddr};
+
+use nix::ifaddrs::getifaddrs;
+
+use super::{Diagnostic, Loaded, Position, Severity, decode::nearest};
+
+/// The interfaces of a host (of a network namespace), each with its addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostFacts {
+    /// By name; an interface without addresses is there too.
+    pub interfaces: BTreeMap<String, Vec<IpAddr>>,
+}
+
+impl HostFacts {
+    /// Reads the facts of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// What the kernel answered when it was asked.
+    pub fn read() -> io::Result<Self> {
+        let mut facts = Self::default();
+        for entry in getifaddrs()? {
+            let addresses = facts.interfaces.entry(entry.interface_name).or_default();
+            let Some(address) = entry.address else { continue };
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::from(v4.ip()));
+            let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip()));
+            addresses.extend(v4.or(v6));
+        }
+        Ok(facts)
+    }
+
+    fn owns(&self, address: IpAddr) -> bool {
+        self.interfaces.values().flatten().any(|own| *own == address)
+    }
+}
+
+impl Loaded {
+    /// What `facts` say about this configuration, in the order of the text: errors for interfaces
+    /// that do not exist, warnings for addresses that no interface owns.
+    #[must_use]
+    pub fn check_host(&self, facts: &HostFacts) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        let mut say = |severity, position: &Position, message, remedy| {
+            let (file, position) = (self.file.clone(), Some(*position));
+            found.push(Diagnostic { severity, file, position, message, remedy });
+        };
+        for (name, position) in self.config.node.interfaces.iter().zip(&self.places.interfaces) {
+            if !facts.interfaces.contains_key(name) {
+                let known = facts.interfaces.keys().map(String::as_str);
+                let remedy = nearest(name, known.clone()).map_or_else(
+                    || format!("this host has {}", known.collect::<Vec<_>>().join(", ")),
+                    |near| format!("did you mean {near:?}?"),
+                );
+                let message = format!("interface {name:?} does not exist on this host");
+                say(Severity::Error, position, message, remedy);
+            }
+        }
+        let sources = &self.config.nat.source_addresses;
+        for (address, position) in sources.iter().zip(&self.places.source_addresses) {
+            if !facts.owns(*address) {
+                let message = format!("no interface of this host owns source address {address}");
+                let remedy = "add it to the interface towards the backends, or replies get lost";
+                say(Severity::Warning, position, message, remedy.to_owned());
+            }
+        }
+        for (service, position) in self.config.services.iter().zip(&self.places.service_addresses) {
+            let ip = service.address.ip();
+            if !facts.owns(ip) {
+                let message =
+                    format!("no interface of this host owns {ip} of service {:?}", service.name);
+                let length = if ip.is_ipv4() { 32 } else { 128 };
+                let remedy = format!(
+                    "add it (`ip address add {ip}/{length} dev …`), or have it routed to this host"
+                );
+                say(Severity::Warning, position, message, remedy);
+            }
+        }
+        found.sort_by_key(|diagnostic| diagnostic.position);
+        found
+    }
+}

@@ -1,0 +1,119 @@
+//! The configuration: TOML text, the file that holds it, and the rules of a valid one.
+//!
+//! A text is decoded by a walk that keeps every span (`decode`), judged by the rules that need
+//! more than one value (`rules`), and becomes a [`Config`] of meaningful types. All diagnostics
+//! are collected before any is reported, each with its line, column and remedy. Editing
+//! ([`edit`]) changes only the bytes it must, so comments and format survive.
+//!
+//! Of [`health`](crate::health) it knows the plain values that say what a probe does, and no more.
+//! It must not know the kernel's maps, netlink, the API or anything asynchronous.
+
+mod decode;
+mod diagnostic;
+pub mod edit;
+mod host;
+mod model;
+mod rules;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use self::{
+    decode::RawConfig,
+    diagnostic::{Sink, Source},
+};
+pub use self::{
+    diagnostic::{Diagnostic, Invalid, Position, Severity},
+    edit::{BackendSpec, EditError, ServiceSpec},
+    host::HostFacts,
+    model::{
+        Backend, Config, Forwarding, HealthCheck, Nat, Node, NotAValue, PortRange, Protocol,
+        Scheduler, Service, Tables, Tier, XdpMode,
+    },
+    store::write_atomically,
+};
+pub use crate::health::{HttpProbe, StatusSet, Timing};
+
+/// A valid configuration with what is worth saying about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// What is legal but dangerous, in the order of the text.
+    pub warnings: Vec<Diagnostic>,
+    /// The text that was parsed, byte for byte.
+    pub text: String,
+    file: PathBuf,
+    places: Places,
+}
+
+/// Where the values stand that only the host can judge, in the order of the [`Config`]'s lists.
+#[derive(Clone, Debug)]
+struct Places {
+    interfaces: Vec<Position>,
+    source_addresses: Vec<Position>,
+    service_addresses: Vec<Position>,
+}
+
+impl Config {
+    /// Reads and parses the file at `path`.
+    ///
+    /// # Errors
+    /// Every diagnostic of an invalid file; a file that cannot be read is one diagnostic.
+    pub fn load(path: &Path) -> Result<Loaded, Invalid> {
+        let text = fs::read(path).map_err(|error| Invalid::unreadable(path, &error)).and_then(
+            |bytes| {
+                String::from_utf8(bytes)
+                    .map_err(|error| Invalid::not_utf8(path, error.utf8_error(), error.as_bytes()))
+            },
+        )?;
+        Self::parse(&text, path)
+    }
+
+    /// Parses `text`; `origin` is the file that the diagnostics name.
+    ///
+    /// # Errors
+    /// Every error and warning of an invalid text, in the order of the text. A text that is not
+    /// TOML gets its syntax errors alone: what follows from a line that could not be read misleads.
+    pub fn parse(text: &str, origin: &Path) -> Result<Loaded, Invalid> {
+        let source = Source::new(text, origin);
+        let mut sink = Sink::new(&source);
+        let Some(raw) = decode::document(&mut sink) else {
+            return Err(Invalid { diagnostics: sink.into_diagnostics() });
+        };
+        rules::check(&raw, &mut sink);
+        let places = Places::of(&raw, &source);
+        let valid = !sink.has_errors();
+        let diagnostics = sink.into_diagnostics();
+        match raw.into_config() {
+            Some(config) if valid => Ok(Loaded {
+                config,
+                warnings: diagnostics,
+                text: text.to_owned(),
+                file: origin.to_owned(),
+                places,
+            }),
+            _ => Err(Invalid { diagnostics }),
+        }
+    }
+}
+
+impl Places {
+    fn of(raw: &RawConfig, source: &Source<'_>) -> Self {
+        let position = |span: std::ops::Range<usize>| source.position(span.start);
+        Self {
+            interfaces: raw.interfaces.iter().map(|i| position(i.span())).collect(),
+            source_addresses: raw.source_addresses.iter().map(|a| position(a.span())).collect(),
+            service_addresses: raw
+                .services
+                .iter()
+                .map(|s| position(s.address.as_ref().map_or(s.span.clone(), toml::Spanned::span)))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! The rules that need more than one value: uniqueness, families, capacities, and what is legal
+//! but dangerous. The text is decoded already; nothing here reads TOML.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    net::{IpAddr, SocketAddr},
+    ops::Range,
+};
+
+use toml::Spanned;
+
+use super::{
+    decode::{RawBackend, RawConfig, RawService},
+    diagnostic::Sink,
+    model::HealthCheck,
+};
+
+/// What one entry of the kernel's table of source addresses holds, of each family.
+const MOST_SOURCE_ADDRESSES: usize = 8;
+/// The longest array of backends that a service's weights may compile to.
+const MOST_RING_SLOTS: u64 = 1 << 20;
+/// The ports that Linux gives its own connections unless it is told otherwise.
+const LOCAL_PORTS: Range<u16> = 32_768..61_000;
+
+/// Judges `raw` as a whole.
+pub(super) fn check(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
+    check_node_and_nat(raw, sink);
+    check_capacity(raw, sink);
+    check_service_identity(&raw.services, sink);
+    for service in &raw.services {
+        check_backends(service, sink);
+        check_ring(service, sink);
+        check_prudence(service, sink);
+    }
+}
+
+fn check_node_and_nat(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
+    for Repeat { key: interface, span, first } in
+        repeated(raw.interfaces.iter().map(|i| (i.get_ref(), i.span())))
+    {
+        let message = format!(
+            "interface {:?} is listed twice (first on line {})",
+            interface,
+            sink.line(&first)
+        );
+        sink.error(&span, message, "list it once");
+    }
+    let addresses = &raw.source_addresses;
+    for Repeat { key: address, span, first } in
+        repeated(addresses.iter().map(|a| (a.get_ref(), a.span())))
+    {
+        let line = sink.line(&first);
+        let message = format!("source address {address} is listed twice (first on line {line})");
+        sink.error(&span, message, "list it once");
+    }
+    for (family, member) in
+        [("IPv4", IpAddr::is_ipv4 as fn(&IpAddr) -> bool), ("IPv6", IpAddr::is_ipv6)]
+    {
+        let mut of_family = addresses.iter().filter(|address| member(address.get_ref()));
+        let count = of_family.clone().count();
+        if let Some(extra) = of_family.nth(MOST_SOURCE_ADDRESSES) {
+            let message = format!("source_addresses in [nat] lists {count} {family} addresses");
+            let remedy = format!("keep at most {MOST_SOURCE_ADDRESSES} of each family");
+            sink.error(&extra.span(), message, remedy);
+        }
+    }
+    if let Some(ports) = &raw.source_ports {
+        let range = ports.get_ref();
+        if range.low < LOCAL_PORTS.end && range.high >= LOCAL_PORTS.start {
+            let message = format!(
+                "source_ports {range} overlaps the host's own ports ({}-{})",
+                LOCAL_PORTS.start,
+                LOCAL_PORTS.end - 1
+            );
+            let remedy = "stay below them, or keep the host off them with the sysctl \
+                          net.ipv4.ip_local_port_range";
+            sink.warning(&ports.span(), message, remedy);
+        }
+    }
+}
+
+fn check_capacity(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
+    let services = usize::try_from(raw.tables.services).unwrap_or(usize::MAX);
+    if let Some(extra) = raw.services.get(services) {
+        let count = raw.services.len();
+        let message = format!("there are {count} services, and room for {services}");
+        let remedy = format!("remove some, or set services = {count} in [tables]");
+        sink.error(&extra.span, message, remedy);
+    }
+    let backends = usize::try_from(raw.tables.backends).unwrap_or(usize::MAX);
+    let mut all = raw.services.iter().flat_map(|service| &service.backends);
+    let count = all.clone().count();
+    if let Some(extra) = all.nth(backends) {
+        let message = format!("there are {count} backends, and room for {backends}");
+        let remedy = format!("remove some, or set backends = {count} in [tables]");
+        sink.error(&extra.span, message, remedy);
+    }
+}
+
+fn check_service_identity(services: &[RawService], sink: &mut Sink<'_, '_>) {
+    let names = services.iter().filter_map(|s| s.name.as_ref());
+    for Repeat { key: name, span, first } in
+        repeated(names.map(|name| (name.get_ref(), name.span())))
+    {
+        let message =
+            format!("service name {:?} is used twice (first on line {})", name, sink.line(&first));
+        sink.error(&span, message, "give each service a name of its own");
+    }
+    let addresses = services.iter().filter_map(|service| {
+        let address = service.address.as_ref()?;
+        Some(((*address.get_ref(), service.protocol), address.span()))
+    });
+    for Repeat { key: (address, protocol), span, first } in repeated(addresses) {
+        let line = sink.line(&first);
+        let owner = services
+            .iter()
+            .find(|s| s.address.as_ref().is_some_and(|a| a.span() == first))
+            .map_or_else(String::new, RawService::title);
+        let message =
+            format!("address {address}/{protocol} belongs to {owner} already (line {line})");
+        sink.error(&span, message, "use another address, port or protocol");
+    }
+}
+
+fn check_backends(service: &RawService, sink: &mut Sink<'_, '_>) {
+    let backends = &service.backends;
+    let names = backends.iter().filter_map(|b| b.name.as_ref());
+    for Repeat { key: name, span, first } in
+        repeated(names.map(|name| (name.get_ref(), name.span())))
+    {
+        let message = format!(
+            "backend name {:?} is used twice in {} (first on line {})",
+            name,
+            service.title(),
+            sink.line(&first)
+        );
+        sink.error(&span, message, "give each backend of a service a name of its own");
+    }
+    let addresses = backends.iter().filter_map(|b| b.address.as_ref());
+    for Repeat { key: address, span, first } in repeated(addresses.map(|a| (a.get_ref(), a.span())))
+    {
+        let message = format!(
+            "backend address {} is used twice in {} (first on line {})",
+            address,
+            service.title(),
+            sink.line(&first)
+        );
+        sink.error(&span, message, "to give a backend a larger share, raise its weight");
+    }
+    let Some(own) = &service.address else { return };
+    for (backend, address) in with_address(backends) {
+        if address.get_ref().is_ipv4() != own.get_ref().is_ipv4() {
+            let message = format!(
+                "{} is {} and {} is {}",
+                backend.title(),
+                family(address.get_ref()),
+                service.title(),
+                family(own.get_ref())
+            );
+            let remedy = "a service and its backends are of one family: \
+                          use an address of the service's, or a second service";
+            sink.error(&address.span(), message, remedy);
+        }
+    }
+}
+
+/// The ring holds each backend as often as its weight says, divided by what all weights share.
+fn check_ring(service: &RawService, sink: &mut Sink<'_, '_>) {
+    const SHOWN: usize = 8;
+    let weights = || service.backends.iter().filter_map(|b| b.weight).map(u64::from);
+    let divisor = weights().fold(0, gcd).max(1);
+    let slots = weights().sum::<u64>() / divisor;
+    if slots <= MOST_RING_SLOTS {
+        return;
+    }
+    let mut heaviest: Vec<&RawBackend> = service.backends.iter().collect();
+    heaviest.sort_by_key(|backend| std::cmp::Reverse(backend.weight));
+    let named = heaviest.iter().take(SHOWN).filter_map(|backend| {
+        Some(format!("{} = {}", backend.name.as_ref()?.get_ref(), backend.weight?))
+    });
+    let message = format!(
+        "the weights of {} make a ring of {slots} slots, more than {MOST_RING_SLOTS} \
+         (heaviest: {})",
+        service.title(),
+        named.collect::<Vec<_>>().join(", ")
+    );
+    sink.error(&service.span, message, "use smaller weights in the same proportion");
+}
+
+/// What is legal but dangerous.
+fn check_prudence(service: &RawService, sink: &mut Sink<'_, '_>) {
+    let title = service.title();
+    match service.backends.as_slice() {
+        [] => {
+            let message = format!("{title} has no backend yet, so no connection to it can succeed");
+            sink.warning(&service.span, message, "add backends as [[service.backend]]");
+        }
+        [only] => {
+            let message = format!(
+                "{title} has one backend, so nothing takes over when {} fails",
+                only.title()
+            );
+            sink.warning(&service.span, message, "add a second one");
+        }
+        _ => {}
+    }
+    if service.health == Some(HealthCheck::None) {
+        let message = format!("{title} is not probed, so a dead backend keeps its share");
+        let remedy = "add [service.health] with kind = \"tcp\" or \"http\"";
+        sink.warning(&service.span, message, remedy);
+    }
+    if let Some(address) = &service.address
+        && address.get_ref().ip().is_loopback()
+    {
+        let message = format!("{title} is on a loopback address, which no other host can reach");
+        sink.warning(&address.span(), message, "use an address that clients route to this host");
+    }
+}
+
+/// A key that has come before.
+struct Repeat<K> {
+    key: K,
+    span: Range<usize>,
+    first: Range<usize>,
+}
+
+fn repeated<K: Copy + Eq + Hash>(items: impl Iterator<Item = (K, Range<usize>)>) -> Vec<Repeat<K>> {
+    let mut seen: HashMap<K, Range<usize>> = HashMap::new();
+    let mut found = Vec::new();
+    for (key, span) in items {
+        match seen.get(&key) {
+            Some(first) => found.push(Repeat { key, span, first: first.clone() }),
+            None => drop(seen.insert(key, span)),
+        }
+    }
+    found
+}
+
+fn with_address(
+    backends: &[RawBackend],
+) -> impl Iterator<Item = (&RawBackend, &Spanned<SocketAddr>)> {
+    backends.iter().filter_map(|backend| Some((backend, backend.address.as_ref()?)))
+}
+
+fn family(address: &SocketAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,222 @@
+//! Changes: the configuration file and the running data path, together or not at all.
+
+use std::{fs, sync::Arc};
+
+use tracing::{error, info};
+
+use super::Controller;
+use crate::{
+    api::model::Changed,
+    config::{
+        Config, Diagnostic, HostFacts, Invalid, Loaded, Severity,
+        edit::{self, BackendSpec, EditError, ServiceSpec},
+        write_atomically,
+    },
+    plan::BackendId,
+};
+
+/// A change that was asked for.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// Adds a service without backends.
+    AddService(ServiceSpec),
+    /// Removes a service with its backends; `now` cuts their connections.
+    RemoveService {
+        /// Its name.
+        name: String,
+        /// Whether open connections are cut.
+        now: bool,
+    },
+    /// Adds a backend.
+    AddBackend {
+        /// The service's name.
+        service: String,
+        /// The backend.
+        backend: BackendSpec,
+    },
+    /// Removes a backend; `now` cuts its connections.
+    RemoveBackend {
+        /// The service's name.
+        service: String,
+        /// Its name.
+        name: String,
+        /// Whether open connections are cut.
+        now: bool,
+    },
+    /// Sets a backend's weight.
+    SetWeight {
+        /// The service's name.
+        service: String,
+        /// Its name.
+        name: String,
+        /// The weight, from 1.
+        weight: u16,
+    },
+}
+
+/// Why a change was not made. Nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It names what is not there.
+    #[error("{0}")]
+    NotFound(EditError),
+    /// It would make what is there already, or the file was edited by hand.
+    #[error("{0}")]
+    Conflict(String),
+    /// The configuration would be invalid.
+    #[error("{0}")]
+    Invalid(String),
+    /// The file or the tables could not be written.
+    #[error("{0:#}")]
+    Failed(anyhow::Error),
+}
+
+impl From<EditError> for Refused {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::UnknownService { .. } | EditError::UnknownBackend { .. } => {
+                Self::NotFound(error)
+            }
+            EditError::Exists { .. } => Self::Conflict(error.to_string()),
+            EditError::InvalidAfter(Invalid { diagnostics }) => Self::Invalid(errors(&diagnostics)),
+            _ => Self::Invalid(error.to_string()),
+        }
+    }
+}
+
+/// The errors among diagnostics, without the places of a text that nobody has seen.
+fn errors(diagnostics: &[Diagnostic]) -> String {
+    let errors = diagnostics.iter().filter(|found| found.severity == Severity::Error);
+    let texts: Vec<_> =
+        errors.map(|found| format!("{}; {}", found.message, found.remedy)).collect();
+    texts.join("\n")
+}
+
+impl Change {
+    fn edit(&self, text: &str) -> Result<String, EditError> {
+        match self {
+            Self::AddService(spec) => edit::add_service(text, spec),
+            Self::RemoveService { name, .. } => edit::remove_service(text, name),
+            Self::AddBackend { service, backend } => edit::add_backend(text, service, backend),
+            Self::RemoveBackend { service, name, .. } => edit::remove_backend(text, service, name),
+            Self::SetWeight { service, name, weight } => {
+                edit::set_weight(text, service, name, *weight)
+            }
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::AddService(spec) => {
+                format!("service {} added at {}/{}", spec.name, spec.address, spec.protocol)
+            }
+            Self::RemoveService { name, .. } => format!("service {name} removed"),
+            Self::AddBackend { service, backend } => {
+                format!("backend {service}/{} added at {}", backend.name, backend.address)
+            }
+            Self::RemoveBackend { service, name, .. } => {
+                format!("backend {service}/{name} removed")
+            }
+            Self::SetWeight { service, name, weight } => {
+                format!("backend {service}/{name} has weight {weight}")
+            }
+        }
+    }
+}
+
+impl Controller {
+    /// Makes a change: checks it, writes the file, then the tables. A failure on the way puts
+    /// back what was.
+    pub(super) async fn change(&mut self, change: Change) -> Result<Changed, Refused> {
+        let text = self.text_on_disk()?;
+        let loaded = Config::parse(&change.edit(&text)?, &self.path)
+            .map_err(|invalid| Refused::Invalid(errors(&invalid.diagnostics)))?;
+        let host = match HostFacts::read() {
+            Ok(facts) => loaded.check_host(&facts),
+            Err(_) => Vec::new(),
+        };
+        let wanted = self.plan(&loaded).map_err(|error| Refused::Invalid(error.to_string()))?;
+        let cut = self.to_cut(&change);
+        write_atomically(&self.path, &loaded.text).map_err(Refused::Failed)?;
+        if let Err(error) = self.applier.apply(&wanted) {
+            self.put_back(&text);
+            return Err(Refused::Failed(error.context("write the data path's tables")));
+        }
+        let old = std::mem::replace(&mut self.loaded, loaded);
+        self.note_retired();
+        self.follow_configuration();
+        info!("{}", change.describe());
+        let new_warnings = fresh(&old, &self.loaded, &host);
+        Ok(Changed {
+            message: change.describe(),
+            warnings: new_warnings,
+            cut: self.cut(cut).await.map_err(Refused::Failed)?,
+        })
+    }
+
+    /// The configuration's text, if it still is what the data path was made from.
+    fn text_on_disk(&self) -> Result<String, Refused> {
+        let text = fs::read_to_string(&self.path).map_err(|error| {
+            Refused::Failed(
+                anyhow::Error::new(error).context(format!("read {}", self.path.display())),
+            )
+        })?;
+        if text != self.loaded.text {
+            return Err(Refused::Conflict(format!(
+                "{} was edited since it was loaded, and this change would take those edits live; \
+                 check them with `evenkeel check`, then restart `evenkeel run` to load them (no \
+                 connection is lost), or restore the file",
+                self.path.display()
+            )));
+        }
+        Ok(text)
+    }
+
+    fn put_back(&mut self, text: &str) {
+        if let Err(error) = write_atomically(&self.path, text) {
+            error!("could not restore the configuration file: {error:#}");
+        }
+        self.update();
+    }
+
+    /// Backends whose connections a change cuts.
+    fn to_cut(&self, change: &Change) -> Vec<BackendId> {
+        let held = self.applier.held();
+        match change {
+            Change::RemoveBackend { service, name, now: true } => {
+                held.backend(service, name).map(|(id, _)| id).into_iter().collect()
+            }
+            Change::RemoveService { name, now: true } => held
+                .backends
+                .iter()
+                .filter(|(_, backend)| backend.live && backend.service == *name)
+                .map(|(id, _)| *id)
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    async fn cut(&self, backends: Vec<BackendId>) -> anyhow::Result<u64> {
+        if backends.is_empty() {
+            return Ok(0);
+        }
+        let connections = Arc::clone(&self.connections);
+        tokio::task::spawn_blocking(move || {
+            backends.into_iter().map(|backend| connections.cut(backend)).sum()
+        })
+        .await?
+    }
+}
+
+/// The warnings that a change brought.
+fn fresh(old: &Loaded, new: &Loaded, host: &[Diagnostic]) -> Vec<String> {
+    let said = |message: &str| old.warnings.iter().any(|warning| warning.message == message);
+    let known_address = |message: &str| {
+        old.config.services.iter().any(|service| message.contains(&format!("{:?}", service.name)))
+    };
+    let own = new.warnings.iter().filter(|warning| !said(&warning.message));
+    let host = host
+        .iter()
+        .filter(|found| found.severity == Severity::Warning && !known_address(&found.message));
+    own.chain(host).map(|found| format!("{}; {}", found.message, found.remedy)).collect()
+}

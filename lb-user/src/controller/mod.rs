@@ -1,0 +1,323 @@
+//! The controller: keeps the data path's tables true to configuration, health and routes.
+//!
+//! One task owns it all and takes one event at a time. Every event ends in the same place: plan the
+//! tables anew and write the difference.
+
+mod apply;
+mod change;
+mod probes;
+mod report;
+mod sweep;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+use lb_common::net::Hop;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use self::{apply::Applier, probes::BackendKey, sweep::Swept};
+pub use self::{
+    change::{Change, Refused},
+    sweep::Connections,
+};
+use crate::{
+    api::model::{Changed, Counters, Status},
+    config::Loaded,
+    health::{self, Health, Monitor},
+    loader::Sizes,
+    nexthop::{self, Resolver, Unresolved},
+    plan::{self, BackendId, Facts, ServiceId, Tables, Way},
+};
+
+/// Something that is asked of the controller.
+pub enum Command {
+    /// The state of everything.
+    Status(oneshot::Sender<Result<Status>>),
+    /// The counters.
+    Counters(oneshot::Sender<Result<Counters>>),
+    /// A change of the configuration.
+    Change(Change, oneshot::Sender<Result<Changed, Refused>>),
+}
+
+/// What a controller begins with.
+pub struct Setup {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub loaded: Loaded,
+    /// The tables' sizes.
+    pub sizes: Sizes,
+    /// The interfaces.
+    pub interfaces: Vec<String>,
+    /// The connection tables.
+    pub connections: Arc<Connections>,
+}
+
+/// The controller.
+pub struct Controller {
+    path: PathBuf,
+    loaded: Loaded,
+    sizes: Sizes,
+    interfaces: Vec<String>,
+    applier: Applier,
+    connections: Arc<Connections>,
+    monitor: Monitor<BackendKey>,
+    health: HashMap<BackendKey, Health>,
+    resolver: Resolver,
+    ways: HashMap<IpAddr, Way>,
+    unresolved: BTreeMap<IpAddr, Unresolved>,
+    retired: Retired,
+    entries: u64,
+    started: Instant,
+    events: Events,
+}
+
+/// Where the controller's events come from.
+struct Events {
+    health: mpsc::Receiver<health::Change<BackendKey>>,
+    next_hops: mpsc::Receiver<nexthop::Update>,
+    swept: mpsc::Receiver<Swept>,
+}
+
+/// Since when ids wait for their last connection.
+#[derive(Default)]
+struct Retired {
+    services: HashMap<ServiceId, Instant>,
+    backends: HashMap<BackendId, Instant>,
+}
+
+impl Controller {
+    /// Takes over a data path and makes it what the configuration says. Must be called inside a
+    /// runtime.
+    ///
+    /// # Errors
+    ///
+    /// Where the tables cannot be read or written, or have no room for the configuration.
+    pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
+        let Setup { path, loaded, sizes, interfaces, connections } = setup;
+        let applier = Applier::new(dataplane).context("read the data path's tables")?;
+        let (health_changes, health_events) = mpsc::channel(1024);
+        let (updates, next_hops) = mpsc::channel(1024);
+        let (found, swept) = mpsc::channel(1);
+        let (resolver, _) = Resolver::start(updates);
+        sweep::start(Arc::clone(&connections), found)?;
+        let mut controller = Self {
+            health: known_health(applier.held()),
+            ways: known_ways(applier.held()),
+            path,
+            loaded,
+            sizes,
+            interfaces,
+            applier,
+            connections,
+            monitor: Monitor::new(health_changes),
+            resolver,
+            unresolved: BTreeMap::new(),
+            retired: Retired::default(),
+            entries: 0,
+            started: Instant::now(),
+            events: Events { health: health_events, next_hops, swept },
+        };
+        controller.follow_configuration();
+        let wanted = controller.plan(&controller.loaded)?;
+        controller.applier.apply(&wanted).context("write the data path's tables")?;
+        controller.note_retired();
+        Ok(controller)
+    }
+
+    /// Handles events and commands until the commands' sender is gone.
+    pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => return,
+                },
+                Some(change) = self.events.health.recv() => {
+                    self.note_health(change);
+                    while let Ok(change) = self.events.health.try_recv() {
+                        self.note_health(change);
+                    }
+                    self.update();
+                }
+                Some(update) = self.events.next_hops.recv() => {
+                    self.note_next_hop(update);
+                    while let Ok(update) = self.events.next_hops.try_recv() {
+                        self.note_next_hop(update);
+                    }
+                    self.update();
+                }
+                Some(swept) = self.events.swept.recv() => self.note_swept(&swept),
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        // A client that went away meanwhile needs no answer.
+        match command {
+            Command::Status(reply) => drop(reply.send(self.status().await)),
+            Command::Counters(reply) => drop(reply.send(self.counters())),
+            Command::Change(change, reply) => drop(reply.send(self.change(change).await)),
+        }
+    }
+
+    /// The tables for a configuration and what is known.
+    fn plan(&self, loaded: &Loaded) -> Result<Tables, plan::PlanError> {
+        let mut config = loaded.config.clone();
+        config.tables = self.sizes;
+        let mut active = HashMap::new();
+        for service in &config.services {
+            let probed = service.health.timing().is_some();
+            for backend in &service.backends {
+                let key = (service.name.clone(), backend.name.clone());
+                let up = !probed || self.health.get(&key) == Some(&Health::Up);
+                active.insert(key, up);
+            }
+        }
+        plan::build(&config, &Facts { active, ways: self.ways.clone() }, self.applier.held())
+    }
+
+    /// Plans and writes the difference. What fails is said and tried again at the next event.
+    fn update(&mut self) {
+        let written = self
+            .plan(&self.loaded)
+            .map_err(anyhow::Error::from)
+            .and_then(|wanted| self.applier.apply(&wanted));
+        if let Err(error) = written {
+            error!("the data path is behind: {error:#}");
+        }
+        self.note_retired();
+    }
+
+    /// Starts and stops probes and resolutions as the configuration says.
+    fn follow_configuration(&mut self) {
+        let config = &self.loaded.config;
+        let health = &self.health;
+        let probes =
+            probes::wanted(config, |key| health.get(key).copied().unwrap_or(Health::Unknown));
+        let keys: std::collections::HashSet<_> =
+            probes.iter().map(|(key, ..)| key.clone()).collect();
+        self.monitor.set(probes);
+        self.health.retain(|key, _| keys.contains(key));
+        let configured = config.services.iter().flat_map(|service| &service.backends);
+        let retiring = self.applier.held().backends.values().map(|entry| entry.address.ip());
+        let targets = configured.map(|backend| backend.address.ip()).chain(retiring).collect();
+        self.resolver.set_targets(targets);
+    }
+
+    fn note_health(&mut self, change: health::Change<BackendKey>) {
+        let health::Change { key, from, to, reason, .. } = change;
+        if self
+            .loaded
+            .config
+            .service(&key.0)
+            .is_none_or(|service| service.backend(&key.1).is_none())
+        {
+            return;
+        }
+        let (service, backend) = (&key.0, &key.1);
+        if to == Health::Down {
+            warn!(service, backend, "backend is {to}, was {from}: {reason}");
+        } else {
+            info!(service, backend, "backend is {to}, was {from}: {reason}");
+        }
+        self.health.insert(key, to);
+    }
+
+    fn note_next_hop(&mut self, update: nexthop::Update) {
+        match update.next_hop {
+            Ok(next_hop) => {
+                self.unresolved.remove(&update.target);
+                let hop = Hop {
+                    interface: next_hop.ifindex,
+                    source: next_hop.source_mac,
+                    destination: next_hop.destination_mac,
+                };
+                let source = next_hop.preferred_source;
+                self.ways.insert(update.target, Way { hop, source });
+                info!(backend = %update.target, "reached by {next_hop}");
+            }
+            Err(why) => {
+                warn!(backend = %update.target, "no way there: it {why}");
+                // Its source stays: connections wait for the way, they do not move.
+                if let Some(way) = self.ways.get_mut(&update.target) {
+                    way.hop = Hop::default();
+                }
+                self.unresolved.insert(update.target, why);
+            }
+        }
+    }
+
+    /// Notes which ids wait for their last connection.
+    fn note_retired(&mut self) {
+        let (held, now) = (self.applier.held(), Instant::now());
+        let retired = &mut self.retired;
+        for (id, service) in &held.services {
+            if service.live {
+                retired.services.remove(id);
+            } else {
+                retired.services.entry(*id).or_insert(now);
+            }
+        }
+        for (id, backend) in &held.backends {
+            if backend.live {
+                retired.backends.remove(id);
+            } else {
+                retired.backends.entry(*id).or_insert(now);
+            }
+        }
+    }
+
+    /// Frees the ids whose last connection is gone.
+    fn note_swept(&mut self, swept: &Swept) {
+        self.entries = swept.census.entries;
+        let before = |since: &Instant| *since < swept.began;
+        let mut freed = self.applier.held().clone();
+        for (id, since) in &self.retired.services {
+            if before(since) && !swept.census.by_service.contains_key(id) {
+                freed.services.remove(id);
+            }
+        }
+        for (id, since) in &self.retired.backends {
+            if before(since) && !swept.census.by_backend.contains_key(id) {
+                if let Some(entry) = freed.backends.remove(id) {
+                    info!(backend = entry.label(), "removed backend has no connection left");
+                }
+            }
+        }
+        if freed != *self.applier.held() {
+            if let Err(error) = self.applier.apply(&freed) {
+                error!("the data path is behind: {error:#}");
+            }
+            let held = self.applier.held();
+            self.retired.services.retain(|id, _| held.services.contains_key(id));
+            self.retired.backends.retain(|id, _| held.backends.contains_key(id));
+            self.follow_configuration();
+        }
+    }
+}
+
+/// The health that a data path taken over tells: what is in a ring was up.
+fn known_health(held: &Tables) -> HashMap<BackendKey, Health> {
+    let rings = held.services.values().flat_map(|service| &service.ring);
+    rings
+        .filter_map(|id| held.backends.get(id))
+        .map(|backend| ((backend.service.clone(), backend.name.clone()), Health::Up))
+        .collect()
+}
+
+/// The ways that a data path taken over holds, until the kernel is asked anew.
+fn known_ways(held: &Tables) -> HashMap<IpAddr, Way> {
+    held.backends
+        .values()
+        .filter(|backend| backend.hop.is_known())
+        .map(|backend| (backend.address.ip(), Way { hop: backend.hop, source: None }))
+        .collect()
+}

@@ -1,0 +1,171 @@
+//! What the controller tells: status and counters.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use anyhow::Result;
+use lb_common::counters::BackendCounters as Raw;
+
+use super::Controller;
+use crate::{
+    api::model::{
+        BackendCounters, BackendStatus, Connections, Counters, Daemon, InOut, Interface, Removed,
+        RemovedCounters, ServiceCounters, ServiceStatus, Status,
+    },
+    config::{Backend, Service},
+    health::Health,
+    loader,
+    plan::{BackendEntry, BackendId},
+};
+
+impl Controller {
+    /// The state of everything.
+    pub(super) async fn status(&self) -> Result<Status> {
+        let mut interfaces = Vec::new();
+        for name in &self.interfaces {
+            let mode = loader::mode(name).await?.to_owned();
+            interfaces.push(Interface { name: name.clone(), mode });
+        }
+        let daemon = Daemon {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            interfaces,
+            config: self.path.display().to_string(),
+            connection_entries: self.entries,
+            connection_capacity: self.sizes.connections,
+        };
+        let services = self.loaded.config.services.iter();
+        let removed = self.removed().map(|(id, entry)| {
+            Ok(Removed {
+                service: entry.service.clone(),
+                name: entry.name.clone(),
+                address: entry.address.to_string(),
+                open: self.raw(id)?.open(),
+            })
+        });
+        Ok(Status {
+            daemon,
+            services: services
+                .map(|service| self.service_status(service))
+                .collect::<Result<_>>()?,
+            removed: removed.collect::<Result<_>>()?,
+        })
+    }
+
+    fn service_status(&self, service: &Service) -> Result<ServiceStatus> {
+        let kind = service.health.kind();
+        let probe = service.health.timing().map_or_else(
+            || kind.to_owned(),
+            |timing| format!("{kind} every {}", humantime::format_duration(timing.interval)),
+        );
+        let backends = service.backends.iter();
+        Ok(ServiceStatus {
+            name: service.name.clone(),
+            address: service.address.to_string(),
+            protocol: service.protocol,
+            forwarding: service.forwarding,
+            scheduler: service.scheduler,
+            probe,
+            backends: backends
+                .map(|backend| self.backend_status(service, backend))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    fn backend_status(&self, service: &Service, backend: &Backend) -> Result<BackendStatus> {
+        let key = (service.name.clone(), backend.name.clone());
+        let probe = self.monitor.reader().get(&key);
+        let probed = service.health.timing().is_some();
+        let health = match self.health.get(&key) {
+            Some(health) => *health,
+            None if probed => Health::Unknown,
+            None => Health::Up,
+        };
+        let held = self.applier.held();
+        let known = held.backend(&service.name, &backend.name);
+        let ring = held.service(&service.name).map_or(&[][..], |(_, entry)| &entry.ring[..]);
+        let slots = known.map_or(0, |(id, _)| ring.iter().filter(|slot| **slot == id).count());
+        let mut reason = Vec::new();
+        if health != Health::Up
+            && let Some(error) = probe.as_ref().and_then(|probe| probe.last_error.clone())
+        {
+            reason.push(error);
+        }
+        if let Some(why) = self.unresolved.get(&backend.address.ip()) {
+            reason.push(format!("its address {why}"));
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a ring has at most 2^20 slots")]
+        let share = if ring.is_empty() { 0.0 } else { slots as f64 / ring.len() as f64 };
+        Ok(BackendStatus {
+            name: backend.name.clone(),
+            address: backend.address.to_string(),
+            weight: backend.weight,
+            tier: backend.tier,
+            admin: "ready".to_owned(),
+            health,
+            active: slots > 0,
+            share,
+            open: known.map_or(Ok(0), |(id, _)| self.raw(id).map(|raw| raw.open()))?,
+            reason: reason.join("; "),
+            health_seconds: probe.as_ref().map(|probe| {
+                SystemTime::now().duration_since(probe.since).unwrap_or_default().as_secs()
+            }),
+            probe_milliseconds: probe
+                .and_then(|probe| probe.latency)
+                .map(|latency| latency.as_secs_f64() * 1000.0),
+        })
+    }
+
+    /// The counters.
+    pub(super) fn counters(&self) -> Result<Counters> {
+        let held = self.applier.held();
+        let services = self.loaded.config.services.iter().map(|service| {
+            let backends = service.backends.iter().map(|backend| {
+                let address = backend.address.to_string();
+                match held.backend(&service.name, &backend.name) {
+                    Some((id, _)) => Ok(counters(backend.name.clone(), address, self.raw(id)?)),
+                    None => Ok(counters(backend.name.clone(), address, Raw::default())),
+                }
+            });
+            Ok(ServiceCounters {
+                name: service.name.clone(),
+                address: service.address.to_string(),
+                protocol: service.protocol,
+                backends: backends.collect::<Result<_>>()?,
+            })
+        });
+        let removed = self.removed().map(|(id, entry)| {
+            Ok(RemovedCounters {
+                service: entry.service.clone(),
+                backend: counters(entry.name.clone(), entry.address.to_string(), self.raw(id)?),
+            })
+        });
+        let verdicts = self.applier.dataplane().verdicts()?;
+        Ok(Counters {
+            services: services.collect::<Result<_>>()?,
+            verdicts: verdicts
+                .into_iter()
+                .map(|(name, count)| (name.to_owned(), count))
+                .collect::<BTreeMap<_, _>>(),
+            removed: removed.collect::<Result<_>>()?,
+        })
+    }
+
+    fn raw(&self, id: BackendId) -> Result<Raw> {
+        self.applier.dataplane().backend_counters(id)
+    }
+
+    fn removed(&self) -> impl Iterator<Item = (BackendId, &BackendEntry)> {
+        let backends = self.applier.held().backends.iter();
+        backends.filter(|(_, entry)| !entry.live).map(|(id, entry)| (*id, entry))
+    }
+}
+
+fn counters(name: String, address: String, raw: Raw) -> BackendCounters {
+    BackendCounters {
+        name,
+        address,
+        connections: Connections { total: raw.opened, open: raw.open() },
+        packets: InOut { inward: raw.packets_in, outward: raw.packets_out },
+        bytes: InOut { inward: raw.bytes_in, outward: raw.bytes_out },
+    }
+}

@@ -1,0 +1,80 @@
+//! The sweep: a thread that walks the connection tables, ends what is idle, and counts the rest.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::{
+    dataplane::{Census, ConnectionTable, Lifetimes},
+    loader::Programs,
+    plan::BackendId,
+};
+
+/// Time from one walk to the next at the least.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A walk may take this part of the thread's time at the most: a large table is swept less often,
+/// not with more of a CPU.
+const DUTY: u32 = 20;
+
+/// The connection tables with the program that ends connections.
+pub struct Connections {
+    /// The tables.
+    pub table: ConnectionTable,
+    /// The programs.
+    pub programs: Programs,
+}
+
+/// What a walk found.
+pub struct Swept {
+    /// When it began: what changed since may not be counted.
+    pub began: Instant,
+    /// What is there.
+    pub census: Census,
+}
+
+impl Connections {
+    /// Ends every connection of a backend now.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn cut(&self, backend: BackendId) -> Result<u64> {
+        Ok(self.table.cut(self.programs.expire()?, backend)?.ended)
+    }
+}
+
+/// Starts the thread. It ends with the receiver of `found`.
+///
+/// # Errors
+///
+/// Where no thread can be made.
+pub fn start(connections: Arc<Connections>, found: mpsc::Sender<Swept>) -> Result<()> {
+    let sweep = move || {
+        let lifetimes = Lifetimes::default();
+        loop {
+            let began = Instant::now();
+            let walk = |connections: &Connections| {
+                connections.table.sweep(connections.programs.expire()?, &lifetimes)
+            };
+            match walk(&connections) {
+                Ok(census) => {
+                    debug!(entries = census.entries, ended = census.ended, "swept");
+                    if found.blocking_send(Swept { began, census }).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => warn!("sweep of the connection tables failed: {error:#}"),
+            }
+            thread::sleep(PAUSE.max(began.elapsed() * DUTY));
+        }
+    };
+    thread::Builder::new().name("sweep".into()).spawn(sweep).context("start the sweep thread")?;
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! The daemon: `evenkeel run`, from the configuration file to the signal that ends it.
+//!
+//! Ending it, however it ends, leaves the data path at work.
+
+use std::{
+    fs::{self, File, TryLockError},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tracing::{info, warn};
+
+use crate::{
+    api,
+    config::{Config, HostFacts, Invalid, Loaded, Severity},
+    controller::{Connections, Controller, Setup},
+    loader::{self, Datapath, Pins},
+};
+
+/// Where a daemon's things are.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// The API's socket.
+    pub socket: PathBuf,
+    /// The directory of the state.
+    pub state_dir: PathBuf,
+    /// The directory of the pins.
+    pub bpffs: PathBuf,
+}
+
+/// Reads the configuration and checks it against this host. Warnings are in the result.
+///
+/// # Errors
+///
+/// [`Invalid`] with every diagnostic; other errors where the host cannot be asked.
+pub fn check(path: &Path) -> Result<Loaded> {
+    let mut loaded = Config::load(path)?;
+    let facts = HostFacts::read().context("read this host's interfaces")?;
+    let mut found = loaded.check_host(&facts);
+    if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
+        found.extend(loaded.warnings);
+        found.sort_by_key(|diagnostic| diagnostic.position);
+        return Err(Invalid { diagnostics: found }.into());
+    }
+    loaded.warnings.extend(found);
+    loaded.warnings.sort_by_key(|diagnostic| diagnostic.position);
+    Ok(loaded)
+}
+
+/// Takes the lock that a running daemon holds on its data path.
+///
+/// # Errors
+///
+/// Where another process holds it.
+pub fn lock(state_dir: &Path) -> Result<File> {
+    fs::create_dir_all(state_dir)
+        .with_context(|| format!("make directory {}", state_dir.display()))?;
+    let path = state_dir.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("open {}", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => {
+            file.set_len(0)?;
+            fs::write(&path, std::process::id().to_string())
+                .with_context(|| format!("write {}", path.display()))?;
+            Ok(file)
+        }
+        Err(TryLockError::WouldBlock) => {
+            let holder = fs::read_to_string(&path).unwrap_or_default();
+            bail!(
+                "a daemon (process {}) works with {} already; stop it first, or choose another \
+                 --state-dir",
+                holder.trim(),
+                state_dir.display()
+            )
+        }
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
+        }
+    }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// [`Invalid`] for the configuration; other errors name what failed.
+pub async fn run(paths: Paths) -> Result<()> {
+    let loaded = check(&paths.config)?;
+    for warning in &loaded.warnings {
+        warn!("{warning}");
+    }
+    let _lock = lock(&paths.state_dir)?;
+    let listener = api::bind(&paths.socket).await?;
+    let pins = Pins::new(&paths.bpffs);
+    pins.prepare()?;
+    let datapath = loader::load(&pins, &loaded.config.tables)?;
+    if datapath.taken_over {
+        info!(pins = %paths.bpffs.display(), "data path taken over, connections and counters kept");
+        if datapath.sizes != loaded.config.tables {
+            warn!(
+                "[tables] asks for other sizes than the tables at work have ({:?}); they keep \
+                 theirs until `evenkeel detach` and a new start",
+                datapath.sizes
+            );
+        }
+    }
+
+    let fresh = !datapath.taken_over;
+    let result = control(&paths, loaded, datapath, &pins, listener).await;
+    if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
+        // Nothing was balanced yet: leave no trace.
+        drop(pins.remove_all());
+    }
+    result.map_err(StartFailed::into_error)
+}
+
+/// How far a daemon came that failed.
+enum StartFailed {
+    /// No service was ready.
+    BeforeTraffic(anyhow::Error),
+    /// The data path was at work.
+    Later(anyhow::Error),
+}
+
+impl StartFailed {
+    fn into_error(self) -> anyhow::Error {
+        match self {
+            Self::BeforeTraffic(error) | Self::Later(error) => error,
+        }
+    }
+}
+
+/// Attaches the program and controls the data path until a signal ends the daemon.
+async fn control(
+    paths: &Paths,
+    loaded: Loaded,
+    datapath: Datapath,
+    pins: &Pins,
+    listener: UnixListener,
+) -> Result<(), StartFailed> {
+    let Datapath { mut programs, tables, connections, sizes, .. } = datapath;
+    let node = loaded.config.node.clone();
+    // Attached before the tables are written: over empty tables the program passes everything.
+    programs
+        .balancer_mut()
+        .and_then(|program| loader::attach(program, pins, &node.interfaces, node.xdp_mode))
+        .map_err(StartFailed::BeforeTraffic)?;
+    let setup = Setup {
+        path: paths.config.clone(),
+        loaded,
+        sizes,
+        interfaces: node.interfaces,
+        connections: Arc::new(Connections { table: connections, programs }),
+    };
+    let controller =
+        Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
+    let (commands, queue) = mpsc::channel(64);
+    let stop = stop_signal().map_err(StartFailed::Later)?;
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        socket = %paths.socket.display(),
+        "ready"
+    );
+    let control = tokio::spawn(controller.run(queue));
+    let served = api::serve(listener, commands, stop).await;
+    // The last sender went with the server, so the controller ends.
+    let controlled = control.await.context("the controller ended by itself");
+    drop(fs::remove_file(&paths.socket));
+    info!("stopped; the data path goes on (`evenkeel detach` removes it)");
+    served.and(controlled).map_err(StartFailed::Later)
+}
+
+/// Resolves at SIGTERM or SIGINT.
+fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Removes a data path: detaches every interface and unpins everything. Returns the interfaces.
+///
+/// # Errors
+///
+/// Where a daemon still works with it, or a pin cannot be removed.
+pub fn detach(paths: &Paths) -> Result<Vec<String>> {
+    let _lock = lock(&paths.state_dir)?;
+    Pins::new(&paths.bpffs).remove_all()
+}

@@ -1,0 +1,201 @@
+//! The connection table: reading it as it lives, and ending what has been idle too long.
+//!
+//! The sweep reads entries in batches and names the idle ones to the `expire` program, which looks
+//! again and ends them (see `lb-ebpf/src/expire.rs`). Nothing here writes the table.
+
+use std::{collections::HashMap, os::fd::AsFd as _, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData},
+    programs::{TestRun as _, TestRunOptions, Xdp},
+};
+use lb_common::{
+    clock,
+    connection::{Connection, Flow, state},
+    expire::{Candidate, ExpireHeader, MAX_CANDIDATES},
+    names,
+    net::{Addr4, Addr6, Address, TCP},
+};
+
+use super::batch;
+use crate::plan::{BackendId, ServiceId};
+
+/// Entries read by one system call.
+const BATCH: usize = 4096;
+
+/// How long a connection may be idle in each state.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// TCP, no handshake yet.
+    pub opening: Duration,
+    /// TCP, open: not less than 2 hours 4 minutes (RFC 5382, REQ-5).
+    pub established: Duration,
+    /// TCP, one side sent its FIN: not less than 4 minutes (RFC 5382, REQ-5).
+    pub closing: Duration,
+    /// TCP, over: long enough for the last acknowledgements and a retransmission.
+    pub closed: Duration,
+    /// UDP.
+    pub udp: Duration,
+}
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self {
+            opening: Duration::from_secs(60),
+            established: Duration::from_secs(7440),
+            closing: Duration::from_secs(240),
+            closed: Duration::from_secs(4),
+            udp: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Lifetimes {
+    /// Ticks that an entry in this state may be idle. A reverse entry follows the state of its
+    /// connection, so both ways give the same answer.
+    fn ticks(&self, protocol: u8, bits: u32) -> u32 {
+        let lifetime = if protocol != TCP {
+            self.udp
+        } else if bits & state::CLOSED != 0 {
+            self.closed
+        } else if bits & state::BOTH_FINS != 0 {
+            self.closing
+        } else if bits & state::ANSWERED != 0 {
+            self.established
+        } else {
+            self.opening
+        };
+        clock::ticks(lifetime.as_secs())
+    }
+}
+
+/// What a walk over the table found.
+#[derive(Clone, Debug, Default)]
+pub struct Census {
+    /// Entries of each backend, lingering ones included: its id may not be reused before zero.
+    pub by_backend: HashMap<BackendId, u64>,
+    /// Entries of each service.
+    pub by_service: HashMap<ServiceId, u64>,
+    /// Entries in all.
+    pub entries: u64,
+    /// Connections ended.
+    pub ended: u64,
+}
+
+/// The connection tables of both families.
+pub struct ConnectionTable {
+    v4: MapData,
+    v6: MapData,
+}
+
+impl ConnectionTable {
+    /// Takes the tables out of a loaded object.
+    ///
+    /// # Errors
+    ///
+    /// Where one is missing.
+    pub fn new(object: &mut Ebpf) -> Result<Self> {
+        let mut table = |name: &str| match object.take_map(name) {
+            Some(Map::HashMap(map)) => Ok(map),
+            _ => Err(anyhow!("the program has no hash map {name}")),
+        };
+        Ok(Self { v4: table(names::CONNECTIONS_V4)?, v6: table(names::CONNECTIONS_V6)? })
+    }
+
+    /// Ends what has been idle for longer than its lifetime, and counts what is there.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn sweep(&self, expire: &Xdp, lifetimes: &Lifetimes) -> Result<Census> {
+        let now = clock::tick(monotonic_ns());
+        self.walk(expire, |protocol, entry| {
+            let limit = lifetimes.ticks(protocol, entry.state);
+            (clock::age(now, entry.last_seen) >= limit).then_some(limit)
+        })
+    }
+
+    /// Ends every connection of a backend now.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn cut(&self, expire: &Xdp, backend: BackendId) -> Result<Census> {
+        self.walk(expire, |_, entry| (entry.backend == backend.0).then_some(0))
+    }
+
+    /// Walks both tables. `judge` gives the idle ticks for which an entry's connection is ended.
+    fn walk(&self, expire: &Xdp, judge: impl Fn(u8, &Seen) -> Option<u32>) -> Result<Census> {
+        let mut census = Census::default();
+        walk_family::<Addr4>(&self.v4, 4, expire, &judge, &mut census)?;
+        walk_family::<Addr6>(&self.v6, 6, expire, &judge, &mut census)?;
+        Ok(census)
+    }
+}
+
+fn walk_family<A: Address>(
+    map: &MapData,
+    family: u32,
+    expire: &Xdp,
+    judge: &impl Fn(u8, &Seen) -> Option<u32>,
+    census: &mut Census,
+) -> Result<()> {
+    let mut candidates: Vec<Candidate<A>> = Vec::with_capacity(MAX_CANDIDATES);
+    let mut failure = None;
+    batch::read_all::<Flow<A>, Connection<A>>(map.fd().as_fd(), BATCH, |flows, entries| {
+        for (flow, entry) in flows.iter().zip(entries) {
+            census.entries += 1;
+            *census.by_backend.entry(BackendId(entry.backend)).or_default() += 1;
+            *census.by_service.entry(ServiceId(entry.service)).or_default() += 1;
+            let seen =
+                Seen { backend: entry.backend, state: entry.state, last_seen: entry.last_seen };
+            let Some(idle_ticks) = judge(flow.protocol, &seen) else { continue };
+            candidates.push(Candidate { flow: *flow, idle_ticks });
+            if candidates.len() == MAX_CANDIDATES {
+                end(expire, family, &mut candidates, census, &mut failure);
+            }
+        }
+    })
+    .with_context(|| format!("read the IPv{family} connection table"))?;
+    end(expire, family, &mut candidates, census, &mut failure);
+    failure.map_or(Ok(()), Err)
+}
+
+/// Sends one request to the `expire` program.
+fn end<A: Address>(
+    expire: &Xdp,
+    family: u32,
+    candidates: &mut Vec<Candidate<A>>,
+    census: &mut Census,
+    failure: &mut Option<anyhow::Error>,
+) {
+    if candidates.is_empty() {
+        return;
+    }
+    let count = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
+    let header = ExpireHeader { family, count, reserved: [0; 2] };
+    let mut request = bytemuck::bytes_of(&header).to_vec();
+    request.extend_from_slice(bytemuck::cast_slice(candidates));
+    candidates.clear();
+    let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
+    match expire.test_run(options) {
+        Ok(result) => census.ended += u64::from(result.return_value),
+        Err(error) => *failure = Some(anyhow!(error).context("run the expire program")),
+    }
+}
+
+/// The fields of an entry that a walk judges by, whatever the family.
+struct Seen {
+    backend: u32,
+    state: u32,
+    last_seen: u32,
+}
+
+/// `CLOCK_MONOTONIC`, the clock that the program stamps entries with.
+fn monotonic_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default()
+}

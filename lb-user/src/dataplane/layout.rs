@@ -1,0 +1,105 @@
+//! What every map must look like, so that a pinned one is never taken for what it is not.
+//!
+//! The loader creates a map from the object file but takes a pinned one as it is; this table is
+//! what stands between a layout of another version and a misread value.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{MapInfo, MapType};
+use lb_common::{
+    backend::{Backend, BackendCursor},
+    connection::{Connection, Flow},
+    counters::BackendCounters,
+    filter::Bitmap,
+    names,
+    net::{Addr4, Addr6},
+    record::{BackendRecord, ServiceRecord},
+    service::{Service, ServiceCursor, ServiceKey},
+};
+
+/// A map's shape.
+#[derive(Clone, Copy, Debug)]
+pub struct MapLayout {
+    /// Its name in the object file and under `maps/`.
+    pub name: &'static str,
+    kind: MapType,
+    key: usize,
+    value: usize,
+    /// Which of the configured sizes it has; `None` where the size is fixed.
+    pub size: Option<Size>,
+}
+
+/// A size that the configuration sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// Two entries a connection.
+    Connections,
+    /// One entry a service.
+    Services,
+    /// One entry a backend.
+    Backends,
+}
+
+const fn map<K, V>(name: &'static str, kind: MapType, size: Option<Size>) -> MapLayout {
+    MapLayout { name, kind, key: size_of::<K>(), value: size_of::<V>(), size }
+}
+
+/// Every pinned map.
+pub const MAPS: [MapLayout; 17] = [
+    map::<u32, u32>(names::LAYOUT, MapType::Array, None),
+    map::<u32, Bitmap>(names::ADDRESS_FILTER, MapType::Array, None),
+    map::<Addr4, u32>(names::ADDRESSES_V4, MapType::Hash, Some(Size::Services)),
+    map::<Addr6, u32>(names::ADDRESSES_V6, MapType::Hash, Some(Size::Services)),
+    map::<ServiceKey<Addr4>, Service>(names::SERVICES_V4, MapType::Hash, Some(Size::Services)),
+    map::<ServiceKey<Addr6>, Service>(names::SERVICES_V6, MapType::Hash, Some(Size::Services)),
+    map::<u32, ServiceCursor>(names::SERVICE_CURSORS, MapType::Array, Some(Size::Services)),
+    map::<u32, u32>(names::RINGS, MapType::ArrayOfMaps, Some(Size::Services)),
+    map::<u32, Backend<Addr4>>(names::BACKENDS_V4, MapType::Array, Some(Size::Backends)),
+    map::<u32, Backend<Addr6>>(names::BACKENDS_V6, MapType::Array, Some(Size::Backends)),
+    map::<u32, BackendCursor>(names::BACKEND_CURSORS, MapType::Array, Some(Size::Backends)),
+    map::<u32, BackendCounters>(
+        names::BACKEND_COUNTERS,
+        MapType::PerCpuArray,
+        Some(Size::Backends),
+    ),
+    map::<u32, u64>(names::VERDICTS, MapType::PerCpuArray, None),
+    map::<Flow<Addr4>, Connection<Addr4>>(
+        names::CONNECTIONS_V4,
+        MapType::Hash,
+        Some(Size::Connections),
+    ),
+    map::<Flow<Addr6>, Connection<Addr6>>(
+        names::CONNECTIONS_V6,
+        MapType::Hash,
+        Some(Size::Connections),
+    ),
+    map::<u32, ServiceRecord>(names::SERVICE_RECORDS, MapType::Array, Some(Size::Services)),
+    map::<u32, BackendRecord>(names::BACKEND_RECORDS, MapType::Array, Some(Size::Backends)),
+];
+
+impl MapLayout {
+    /// Compares a pinned map with this layout and returns how many entries it has; `None` where
+    /// nothing is pinned at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Where something else is pinned there.
+    pub fn check(&self, path: &Path) -> Result<Option<u32>> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let info = MapInfo::from_pin(path)
+            .with_context(|| format!("open pinned map {}", path.display()))?;
+        let found = (info.map_type()?, info.key_size() as usize, info.value_size() as usize);
+        let wanted = (self.kind, self.key, self.value);
+        if found != wanted {
+            bail!(
+                "pinned map {} has another layout ({found:?}) than this version's ({wanted:?}); \
+                 stop the traffic, run `evenkeel detach`, and start again",
+                path.display()
+            );
+        }
+        Ok(Some(info.max_entries()))
+    }
+}

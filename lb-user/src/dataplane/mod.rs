@@ -1,0 +1,59 @@
+//! The data path's tables as the controller sees them: a trait, the kernel behind it, and a fake.
+//!
+//! Addresses here are the standard library's; which map an address family lives in, and how a value
+//! lies in memory, is the kernel side's business alone.
+
+mod batch;
+mod connections;
+#[cfg(test)]
+pub mod fake;
+mod kernel;
+pub mod layout;
+mod pod;
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use anyhow::Result;
+use lb_common::counters::BackendCounters;
+
+pub use self::{
+    connections::{Census, ConnectionTable, Lifetimes},
+    kernel::Kernel,
+    pod::Raw,
+};
+use crate::plan::{BackendEntry, BackendId, ServiceEntry, ServiceId, ServiceKey, Tables};
+
+/// The tables of a data path. Every write is complete when it returns, and is seen by the next
+/// packet.
+pub trait Dataplane: Send + Sync {
+    /// What the tables hold, by the registry kept beside them. Empty for a data path just made.
+    fn read(&self) -> Result<Tables>;
+
+    /// Sets which addresses are worth a look-up.
+    fn write_filter(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()>;
+    /// Sets whether an address has services: malformed packets for it are dropped.
+    fn write_address(&mut self, address: IpAddr, has_services: bool) -> Result<()>;
+
+    /// Makes a key a service, or hands it to another id.
+    fn write_service(&mut self, key: ServiceKey, id: ServiceId) -> Result<()>;
+    /// Makes a key no service any more.
+    fn remove_service(&mut self, key: ServiceKey) -> Result<()>;
+    /// Swaps a service's ring.
+    fn write_ring(&mut self, id: ServiceId, ring: &[BackendId]) -> Result<()>;
+    /// Sets a backend's address, way and source ports.
+    fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()>;
+    /// Sets a backend's counters and cursor to zero.
+    fn reset_backend(&mut self, id: BackendId) -> Result<()>;
+
+    /// Notes what a service's id stands for; `None` frees the id.
+    fn write_service_record(&mut self, id: ServiceId, service: Option<&ServiceEntry>)
+    -> Result<()>;
+    /// Notes what a backend's id stands for; `None` frees the id.
+    fn write_backend_record(&mut self, id: BackendId, backend: Option<&BackendEntry>)
+    -> Result<()>;
+
+    /// A backend's counters, added up over all CPUs.
+    fn backend_counters(&self, id: BackendId) -> Result<BackendCounters>;
+    /// Packets of each verdict, added up over all CPUs, by name.
+    fn verdicts(&self) -> Result<Vec<(&'static str, u64)>>;
+}

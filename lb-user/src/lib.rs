@@ -1,0 +1,16 @@
+//! Evenkeel's user-space half: loader, controller, API and command line.
+//!
+//! The way of a change: `cli` → `api` → `controller` → `plan` (what the tables shall hold) →
+//! `dataplane` (the kernel's tables). The way of a fact: `health` and `nexthop` → `controller`.
+//! `config` knows the file, `loader` the programs and pins, `daemon` ties them together.
+
+pub mod api;
+pub mod cli;
+pub mod config;
+pub mod controller;
+pub mod daemon;
+pub mod dataplane;
+pub mod health;
+pub mod loader;
+pub mod nexthop;
+pub mod plan;

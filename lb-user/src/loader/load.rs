@@ -1,0 +1,184 @@
+//! Loading the programs, over pinned maps or maps of their own.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData},
+    programs::Xdp,
+};
+use lb_common::names::{self, LAYOUT_VERSION};
+
+use super::Pins;
+use crate::{
+    config,
+    dataplane::{
+        ConnectionTable, Kernel,
+        layout::{self, Size},
+    },
+};
+
+/// The program that the build script compiled. Aligned, as an ELF reader wants it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EVENKEEL_PROGRAM"));
+
+/// How many entries the tables have.
+pub type Sizes = config::Tables;
+
+/// The loaded programs.
+pub struct Programs(Ebpf);
+
+/// A loaded data path: programs and tables.
+pub struct Datapath {
+    /// The programs.
+    pub programs: Programs,
+    /// The tables.
+    pub tables: Kernel,
+    /// The connection tables.
+    pub connections: ConnectionTable,
+    /// The sizes that the tables really have: those of pinned ones stay as they were made.
+    pub sizes: Sizes,
+    /// Whether the tables were there already.
+    pub taken_over: bool,
+}
+
+fn entries(size: Size, sizes: &Sizes) -> u32 {
+    match size {
+        // A connection has two entries.
+        Size::Connections => sizes.connections.saturating_mul(2),
+        Size::Services => sizes.services,
+        Size::Backends => sizes.backends,
+    }
+}
+
+/// Loads the programs over the maps pinned at `pins`, making those that are not there.
+///
+/// # Errors
+///
+/// Where pinned maps are of another layout, or the kernel refuses a map or a program.
+pub fn load(pins: &Pins, wanted: &Sizes) -> Result<Datapath> {
+    check_version(pins)?;
+    let mut sizes = *wanted;
+    let mut taken_over = false;
+    for map in layout::MAPS {
+        let Some(found) = map.check(&pins.map(map.name))? else { continue };
+        taken_over = true;
+        match map.size {
+            Some(Size::Connections) => sizes.connections = found / 2,
+            Some(Size::Services) => sizes.services = found,
+            Some(Size::Backends) => sizes.backends = found,
+            None => {}
+        }
+    }
+    let mut loader = EbpfLoader::new();
+    for map in layout::MAPS {
+        loader.map_pin_path(map.name, pins.map(map.name));
+    }
+    let datapath = finish(&mut loader, sizes, taken_over)?;
+    pin_program(pins, datapath)
+}
+
+/// Loads the programs over maps of their own, which go when the returned value does. For tests and
+/// measurements.
+///
+/// # Errors
+///
+/// Where the kernel refuses a map or a program.
+pub fn load_unpinned(sizes: &Sizes) -> Result<Datapath> {
+    finish(&mut EbpfLoader::new(), *sizes, false)
+}
+
+fn finish(loader: &mut EbpfLoader<'_>, sizes: Sizes, taken_over: bool) -> Result<Datapath> {
+    for map in layout::MAPS {
+        if let Some(size) = map.size {
+            loader.map_max_entries(map.name, entries(size, &sizes));
+        }
+    }
+    let mut object = loader.load(OBJECT).context("load the program's maps")?;
+    let version = object.take_map(names::LAYOUT).ok_or_else(|| anyhow!("no map LAYOUT"))?;
+    Array::<MapData, u32>::try_from(version)?.set(0, LAYOUT_VERSION, 0)?;
+    let tables = Kernel::new(&mut object)?;
+    let connections = ConnectionTable::new(&mut object)?;
+    let mut programs = Programs(object);
+    for name in [names::PROGRAM, names::EXPIRE_PROGRAM] {
+        programs
+            .get_mut(name)?
+            .load()
+            .with_context(|| format!("load program {name}: the kernel's verifier refused it"))?;
+    }
+    Ok(Datapath { programs, tables, connections, sizes, taken_over })
+}
+
+impl Programs {
+    /// The XDP program that the interfaces run.
+    ///
+    /// # Errors
+    ///
+    /// Where the object has no such program.
+    pub fn balancer(&self) -> Result<&Xdp> {
+        self.get(names::PROGRAM)
+    }
+
+    /// The same, to attach it.
+    ///
+    /// # Errors
+    ///
+    /// Where the object has no such program.
+    pub fn balancer_mut(&mut self) -> Result<&mut Xdp> {
+        self.get_mut(names::PROGRAM)
+    }
+
+    /// The program that ends connections.
+    ///
+    /// # Errors
+    ///
+    /// Where the object has no such program.
+    pub fn expire(&self) -> Result<&Xdp> {
+        self.get(names::EXPIRE_PROGRAM)
+    }
+
+    fn get(&self, name: &str) -> Result<&Xdp> {
+        let program = self.0.program(name).ok_or_else(|| anyhow!("no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+
+    fn get_mut(&mut self, name: &str) -> Result<&mut Xdp> {
+        let program = self.0.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
+        Ok(program.try_into()?)
+    }
+}
+
+fn check_version(pins: &Pins) -> Result<()> {
+    let path = pins.map(names::LAYOUT);
+    if !path.exists() {
+        return Ok(());
+    }
+    let map = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
+    let found = Array::<_, u32>::try_from(Map::Array(map))?.get(&0, 0)?;
+    // Zero: made by a daemon that was killed before it could write the version.
+    if found != LAYOUT_VERSION && found != 0 {
+        bail!(
+            "the data path pinned at {} has layout version {found}, this evenkeel has \
+             {LAYOUT_VERSION}; run the version that made it, or stop the traffic, run \
+             `evenkeel detach` and start again",
+            pins.root().display()
+        );
+    }
+    Ok(())
+}
+
+/// Pins the program under its name; the one pinned before gives way at the same instant.
+fn pin_program(pins: &Pins, mut datapath: Datapath) -> Result<Datapath> {
+    let path = pins.program();
+    let fresh = pins.root().join("program-new");
+    if fresh.exists() {
+        fs::remove_file(&fresh).with_context(|| format!("remove {}", fresh.display()))?;
+    }
+    datapath
+        .programs
+        .balancer_mut()?
+        .pin(&fresh)
+        .with_context(|| format!("pin {}", fresh.display()))?;
+    fs::rename(&fresh, &path).with_context(|| format!("pin {}", path.display()))?;
+    Ok(datapath)
+}

@@ -1,0 +1,14 @@
+//! The data path's life outside the daemon: loading the programs, pinning, attaching, taking over
+//! what an earlier daemon left, and removing it all.
+
+mod attach;
+mod bpffs;
+mod load;
+mod mode;
+
+pub use self::{
+    attach::{Attachments, attach},
+    bpffs::Pins,
+    load::{Datapath, Programs, Sizes, load, load_unpinned},
+    mode::mode,
+};

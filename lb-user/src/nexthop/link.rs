@@ -1,0 +1,76 @@
+//! Interfaces: whether they can send Ethernet frames, and from which address.
+//!
+//! It must not know routes or neighbours.
+
+use std::collections::HashMap;
+
+use rtnetlink::packet_route::{
+    RouteNetlinkMessage,
+    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+};
+
+use super::{
+    Unresolved,
+    netlink::{RequestError, Requests},
+};
+
+/// What a next hop needs to know of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) name: String,
+    loopback: bool,
+    up: bool,
+    mac: Option<[u8; 6]>,
+}
+
+impl Link {
+    /// The address that frames leave from, or why none can.
+    pub(super) fn source_mac(&self) -> Result<[u8; 6], Unresolved> {
+        if self.loopback {
+            return Err(Unresolved::Local);
+        }
+        if !self.up {
+            return Err(Unresolved::InterfaceDown(self.name.clone()));
+        }
+        self.mac.ok_or_else(|| Unresolved::NotEthernet(self.name.clone()))
+    }
+}
+
+/// Every interface, by index.
+pub(super) async fn all(requests: &Requests) -> Result<HashMap<u32, Link>, RequestError> {
+    let answers = requests.dump(RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;
+    Ok(answers.into_iter().filter_map(read).collect())
+}
+
+/// One interface; `None` when it does not exist.
+pub(super) async fn one(requests: &Requests, index: u32) -> Result<Option<Link>, RequestError> {
+    let mut question = LinkMessage::default();
+    question.header.index = index;
+    match requests.one(RouteNetlinkMessage::GetLink(question), 0).await {
+        Ok(answer) => Ok(answer.and_then(read).map(|(_, link)| link)),
+        Err(error) if error.errno() == Some(libc::ENODEV) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn read(answer: RouteNetlinkMessage) -> Option<(u32, Link)> {
+    let RouteNetlinkMessage::NewLink(message) = answer else {
+        return None;
+    };
+    let index = message.header.index;
+    let mut link = Link {
+        name: index.to_string(),
+        loopback: message.header.link_layer_type == LinkLayerType::Loopback,
+        up: message.header.flags.contains(LinkFlags::Up),
+        mac: None,
+    };
+    let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(address) if ethernet => link.mac = address.try_into().ok(),
+            _ => {}
+        }
+    }
+    Some((index, link))
+}

@@ -1,0 +1,74 @@
+//! Compiles weights into a ring: each backend as often as its weight says, spread evenly.
+
+use super::BackendId;
+
+const fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// The ring of these backends. Its length is the sum of the weights over their greatest common
+/// divisor: one weight cycle.
+///
+/// A backend's k-th slot of w wants to stand at (k + ½) / w of the cycle; slots are taken in the
+/// order of those wishes, and backends in the given order where wishes are equal.
+pub fn compile(backends: &[(BackendId, u16)]) -> Vec<BackendId> {
+    let divisor = backends.iter().fold(0, |divisor, (_, weight)| gcd(divisor, u64::from(*weight)));
+    if divisor == 0 {
+        return Vec::new();
+    }
+    let mut wishes = Vec::new();
+    for (index, (id, weight)) in backends.iter().enumerate() {
+        let weight = u64::from(*weight) / divisor;
+        for turn in 0..weight {
+            // Weights are below 2^16, so the fraction fits with 46 bits behind the point.
+            wishes.push((((2 * turn + 1) << 46) / (2 * weight), index, *id));
+        }
+    }
+    wishes.sort_unstable_by_key(|(wish, index, _)| (*wish, *index));
+    wishes.into_iter().map(|(.., id)| id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ring(weights: &[u16]) -> Vec<u32> {
+        let backends: Vec<_> = (0..).map(BackendId).zip(weights.iter().copied()).collect();
+        compile(&backends).into_iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn small_rings() {
+        assert_eq!(ring(&[]), [] as [u32; 0]);
+        assert_eq!(ring(&[7]), [0]);
+        assert_eq!(ring(&[1, 1]), [0, 1]);
+        assert_eq!(ring(&[2, 2, 4]), [2, 0, 1, 2]);
+        assert_eq!(ring(&[3, 1]), [0, 0, 1, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_cycle_is_exact_and_spread(weights in prop::collection::vec(1_u16..200, 1..12)) {
+            let ring = ring(&weights);
+            let divisor = weights.iter().fold(0, |divisor, weight| gcd(divisor, u64::from(*weight)));
+            let total = ring.len() as u64;
+            for (id, weight) in (0_u32..).zip(&weights) {
+                let wanted = u64::from(*weight) / divisor;
+                let mut seen = 0_u64;
+                for (position, slot) in (1_u64..).zip(&ring) {
+                    seen += u64::from(*slot == id);
+                    // Nowhere in the cycle is a backend more than a slot per other backend
+                    // away from its share.
+                    let fair = position * wanted / total;
+                    prop_assert!(seen.abs_diff(fair) <= weights.len() as u64);
+                }
+                prop_assert_eq!(seen, wanted);
+            }
+        }
+    }
+}

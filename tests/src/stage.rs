@@ -1,0 +1,76 @@
+//! The usual stage of a behaviour test: a lab, an nginx on every backend, and the balancer.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+
+use crate::{
+    evenkeel::Balancer,
+    load::{Report, requests},
+    netns::Namespace,
+    servers::Nginx,
+    settings::Settings,
+    topology::{Family, Lab, Wiring},
+};
+
+/// How many ask at once where a test makes a given number of requests.
+const ASKERS: u64 = 8;
+
+/// A lab with everything running. The fields are dropped in order: the balancer detaches first.
+#[derive(Debug)]
+pub struct Stage {
+    /// The balancer on the lab's edge.
+    pub balancer: Balancer,
+    /// The nginx of each backend, in the lab's order.
+    pub nginx: Vec<Nginx>,
+    /// The namespaces.
+    pub lab: Lab,
+    directory: TempDir,
+}
+
+impl Stage {
+    /// Builds the lab, starts nginx on every backend and then the balancer, with the settings
+    /// that `settings` makes for the lab.
+    pub fn new(
+        wiring: Wiring,
+        backends: usize,
+        settings: impl FnOnce(&Lab) -> Settings,
+    ) -> Result<Self> {
+        let lab = Lab::new(wiring, backends)?;
+        let directory = tempfile::Builder::new().prefix("evenkeel-stage-").tempdir()?;
+        fs::create_dir(directory.path().join("files")).context("make the files directory")?;
+        let files = directory.path().join("files");
+        let start = |host| Nginx::start(host, directory.path(), &files);
+        let nginx = lab.backends.iter().map(start).collect::<Result<_>>()?;
+        let balancer = Balancer::start(&lab, &settings(&lab))?;
+        Ok(Self { balancer, nginx, lab, directory })
+    }
+
+    /// What nginx serves below `/files/` and `/slow/`.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.directory.path().join("files")
+    }
+
+    /// A directory for the test's own files.
+    #[must_use]
+    pub fn scratch(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The client's namespace.
+    #[must_use]
+    pub fn client(&self) -> &Namespace {
+        &self.lab.client.namespace
+    }
+
+    /// Makes `count` requests to port 80 of the family's virtual address, each on a connection of
+    /// its own.
+    pub fn ask(&self, family: Family, count: u64) -> Result<Report> {
+        requests(self.client(), family.service(80), count, ASKERS)
+    }
+}

@@ -1,0 +1,116 @@
+//! The lab itself, without a balancer: the edge forwards through its kernel. A failure here is
+//! the harness's, or the machine's, and not the balancer's.
+
+use std::{fs, panic, path::Path, time::Duration};
+
+use evenkeel_tests::{
+    http,
+    load::{Load, Pattern, requests},
+    netns::Namespace,
+    servers::{Nginx, PORT, TinyWeb, UdpEcho, ask, big_file, client_socket},
+    topology::{Family, Lab, Wiring},
+    wrk::Wrk,
+};
+use tempfile::TempDir;
+
+const WIRINGS: [Wiring; 3] = [Wiring::Switched, Wiring::Direct, Wiring::OneNic];
+
+#[test]
+fn every_wiring_reaches_every_backend_over_both_families() {
+    for wiring in WIRINGS {
+        let lab = Lab::new(wiring, 2).unwrap();
+        for host in &lab.backends {
+            let web = TinyWeb::start(host).unwrap();
+            let echo = UdpEcho::start(host).unwrap();
+            for family in Family::BOTH {
+                let server = host.address(family, PORT);
+                let answer = lab.client.namespace.run(|| http::get(server, "/")).unwrap();
+                assert_eq!((answer.status, answer.text()), (200, host.name.clone()), "{wiring:?}");
+                let socket = lab.client.namespace.run(|| client_socket(family, server)).unwrap();
+                assert_eq!(ask(&socket, b"hello").unwrap().backend, host.name, "{wiring:?}");
+            }
+            assert_eq!((web.requests(), web.probes(), echo.datagrams()), (2, 0, 2));
+            assert_eq!(echo.finish().unwrap(), 2, "two sockets asked");
+        }
+    }
+}
+
+#[test]
+fn nginx_serves_logs_and_crashes() {
+    let lab = Lab::new(Wiring::Switched, 1).unwrap();
+    let files = TempDir::new().unwrap();
+    big_file(&files.path().join("big"), 3).unwrap();
+    let mut nginx = Nginx::start(&lab.backends[0], files.path(), files.path()).unwrap();
+    let client = &lab.client.namespace;
+    let server = lab.backends[0].address(Family::V6, PORT);
+
+    let report = requests(client, server, 100, 4).unwrap();
+    report.flawless().unwrap();
+    assert_eq!(report.by_backend["web-01"], 100);
+    assert_eq!(nginx.served("/").unwrap(), 100);
+    assert_eq!(nginx.accesses().unwrap()[0].client, lab.client.v6.to_string());
+
+    let big = client.run(|| http::get(server, "/files/big")).unwrap();
+    assert_eq!(big.body, fs::read(files.path().join("big")).unwrap());
+
+    nginx.crash().unwrap();
+    client.run(|| http::get(server, "/")).unwrap_err();
+    nginx.launch(&lab.backends[0]).unwrap();
+    let load = Load::start(client, server, Pattern { keep_alive: true, ..Pattern::default() });
+    let load = load.unwrap();
+    load.proceed(100).unwrap();
+    let report = load.stop().unwrap();
+    report.flawless().unwrap();
+    assert!(report.ok >= 100);
+}
+
+#[test]
+fn wrk_runs_without_errors_when_the_kernel_forwards() {
+    let lab = Lab::new(Wiring::Direct, 1).unwrap();
+    let files = TempDir::new().unwrap();
+    let _nginx = Nginx::start(&lab.backends[0], files.path(), files.path()).unwrap();
+    for keep_alive in [true, false] {
+        let wrk = Wrk { connections: 64, duration: Duration::from_secs(2), keep_alive };
+        let server = lab.backends[0].address(Family::V4, PORT);
+        let summary = wrk.run(&lab.client.namespace, server).unwrap();
+        summary.flawless().unwrap();
+        assert!(summary.median > Duration::ZERO, "{summary:?}");
+    }
+}
+
+#[test]
+fn a_tiny_server_crashes_and_comes_back() {
+    let lab = Lab::new(Wiring::Switched, 1).unwrap();
+    let (client, host) = (&lab.client.namespace, &lab.backends[0]);
+    let server = host.address(Family::V4, PORT);
+    let web = TinyWeb::start(host).unwrap();
+    let mut kept = client.run(|| http::Connection::open(server)).unwrap();
+    assert_eq!(kept.get("/").unwrap().text(), "web-01");
+    drop(web);
+    kept.get("/").unwrap_err();
+    client.run(|| http::get(server, "/")).unwrap_err();
+    let _web = TinyWeb::start(host).unwrap();
+    assert_eq!(client.run(|| http::get(server, "/")).unwrap().text(), "web-01");
+}
+
+#[test]
+fn a_panic_leaves_neither_namespaces_nor_processes() {
+    let mut seen = None;
+    let outcome = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+        let namespace = Namespace::new("panic").unwrap();
+        let mut child = namespace.command("sleep").arg("1000").spawn().unwrap();
+        seen = Some((namespace.path(), child.id()));
+        // The namespace ends the child; this reaps it, as its parent is this process.
+        std::thread::spawn(move || child.wait());
+        panic!("on purpose");
+    }));
+    outcome.unwrap_err();
+    let (path, child) = seen.unwrap();
+    assert!(!path.exists());
+    let process = Path::new("/proc").join(child.to_string());
+    evenkeel_tests::wait::eventually("the child is gone", Duration::from_secs(5), || {
+        anyhow::ensure!(!process.exists(), "{} exists", process.display());
+        Ok(())
+    })
+    .unwrap();
+}

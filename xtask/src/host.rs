@@ -1,0 +1,96 @@
+//! The machine that the verbs run on: whose rights we have, and what its packages are.
+
+use std::{env, fs, os::unix::fs::MetadataExt as _, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use xshell::{Shell, cmd};
+
+/// Whether this process may do everything.
+pub(crate) fn is_root() -> bool {
+    // The owner of a process's directory in /proc is its effective user.
+    fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0)
+}
+
+/// Whether `program` can be started by its name.
+pub(crate) fn has_program(program: &str) -> bool {
+    // Administrators' tools are not on every PATH.
+    let administrators = ["/usr/sbin", "/sbin"].map(Path::new).map(Path::to_owned);
+    env::var_os("PATH")
+        .iter()
+        .flat_map(env::split_paths)
+        .chain(administrators)
+        .any(|directory| directory.join(program).is_file())
+}
+
+/// Whether packages can be installed here without asking anyone.
+pub(crate) fn can_install() -> bool {
+    is_root() && has_program("apt-get")
+}
+
+/// Fetches the lists of packages, when this machine has none yet.
+pub(crate) fn ensure_lists(shell: &Shell) -> Result<()> {
+    let listed = fs::read_dir("/var/lib/apt/lists").is_ok_and(|entries| {
+        entries.flatten().any(|entry| entry.file_name().to_string_lossy().contains("_Packages"))
+    });
+    if listed { Ok(()) } else { update_lists(shell) }
+}
+
+fn update_lists(shell: &Shell) -> Result<()> {
+    cmd!(shell, "apt-get -qq update").run().context("fetch the lists of packages")
+}
+
+/// Whether the lists of packages know `package`.
+pub(crate) fn is_available(shell: &Shell, package: &str) -> bool {
+    let policy = cmd!(shell, "apt-cache policy {package}").quiet().ignore_stderr().read();
+    policy.is_ok_and(|policy| {
+        policy.lines().any(|line| {
+            line.trim().strip_prefix("Candidate:").is_some_and(|version| version.trim() != "(none)")
+        })
+    })
+}
+
+/// Installs `packages`. Nothing that is installed is removed for them: a conflict is an error.
+pub(crate) fn install(shell: &Shell, packages: &[&str]) -> Result<()> {
+    let attempt = || {
+        cmd!(shell, "apt-get install -qq -y --no-install-recommends --no-remove {packages...}")
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .run()
+    };
+    if attempt().is_ok() {
+        return Ok(());
+    }
+    // Lists that are older than the archive name files that are gone.
+    update_lists(shell)?;
+    attempt().with_context(|| {
+        format!("install packages; try by hand: apt-get install {}", packages.join(" "))
+    })
+}
+
+/// Refuses to go on without root, and says how to come back with it.
+///
+/// `what` needs root, and `verb` is what to call again.
+pub(crate) fn require_root(what: &str, verb: &str) -> Result<()> {
+    if is_root() {
+        return Ok(());
+    }
+    bail!(
+        "{what} need root, for network namespaces and for loading programs into the kernel: run \
+         `sudo --preserve-env=PATH,HOME cargo xtask {verb}`"
+    )
+}
+
+/// Makes sure that a BPF file system is mounted where pins go by default.
+pub(crate) fn ensure_bpffs(shell: &Shell) -> Result<()> {
+    const POINT: &str = "/sys/fs/bpf";
+    let mounts = fs::read_to_string("/proc/mounts").context("read /proc/mounts")?;
+    let mounted = mounts.lines().any(|line| {
+        let mut words = line.split(' ').skip(1);
+        words.next() == Some(POINT) && words.next() == Some("bpf")
+    });
+    if mounted {
+        return Ok(());
+    }
+    cmd!(shell, "mount -t bpf bpf {POINT}")
+        .run()
+        .with_context(|| format!("mount a BPF file system on {POINT}"))
+}

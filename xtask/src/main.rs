@@ -1,0 +1,75 @@
+//! `cargo xtask`: the one door to building, checking, testing, showing and measuring Evenkeel.
+//!
+//! Arguments and exit codes are decided here; each verb has a file of its own, and CI calls the same
+//! verbs as people do.
+
+mod bench;
+mod build;
+mod check;
+mod demo;
+mod host;
+mod setup;
+mod steps;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Builds, checks, tests, shows and measures Evenkeel.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or install the compiler for the XDP program.
+    Setup,
+    /// Build everything.
+    Build {
+        /// Optimise, as for a release.
+        #[arg(long)]
+        release: bool,
+    },
+    /// Check formatting, lints, documentation and dependencies.
+    Check,
+    /// Run the tests; they need root.
+    Test {
+        /// Run only tests whose name contains one of these.
+        filters: Vec<String>,
+    },
+    /// Show the balancer at work, in network namespaces of its own; needs root.
+    Demo {
+        /// Leave it running and say how to explore it.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Measure the cost per packet and the requests per second; needs root.
+    Bench,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", steps::chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: &Verb) -> Result<()> {
+    match verb {
+        Verb::Setup => setup::run(),
+        Verb::Build { release } => build::run(*release),
+        Verb::Check => check::run(),
+        Verb::Test { filters } => test::run(filters),
+        Verb::Demo { keep } => demo::run(*keep),
+        Verb::Bench => bench::run(),
+    }
+}

@@ -1,0 +1,197 @@
+//! `cargo xtask setup`: finds the compiler for the XDP program, or installs one.
+//!
+//! What a complete toolchain is, the toolchain crate knows; here is how to come by one. Debian's road
+//! is taken where its packages exist and we are root, rustup's everywhere else.
+
+use std::env;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use evenkeel_toolchain::{Missing, Piece, Road, Toolchain, scrub};
+use xshell::{Cmd, Shell, cmd};
+
+use crate::{host, workspace};
+
+/// The compiler, and what `bpf-linker` is built from.
+const DEBIAN_PACKAGES: [&str; 7] = [
+    "rustc-web",
+    "cargo-web",
+    "libstd-rust-web-dev-bpf",
+    "llvm-22-dev",
+    "zlib1g-dev",
+    "libzstd-dev",
+    "g++",
+];
+const DEBIAN_CLIPPY: &str = "rust-web-clippy";
+
+/// The release of `bpf-linker` that is known to work with these compilers.
+const LINKER_VERSION: &str = "0.13.0";
+
+pub(crate) fn run() -> Result<()> {
+    let shell = workspace::shell()?;
+    let toolchain = match Toolchain::find() {
+        Ok(toolchain) => toolchain,
+        Err(missing) => install(&shell, &missing)?,
+    };
+    let toolchain = add_clippy(&shell, toolchain);
+    println!("eBPF toolchain: {}", toolchain.describe());
+    if !toolchain.lints_for_bpf() {
+        println!("no clippy of the same release: the XDP program is linted for the host instead");
+    }
+    Ok(())
+}
+
+/// The toolchain, installed first when it is missing.
+pub(crate) fn ensure() -> Result<Toolchain> {
+    match Toolchain::find() {
+        Ok(toolchain) => Ok(toolchain),
+        Err(missing) => {
+            let shell = workspace::shell()?;
+            Ok(add_clippy(&shell, install(&shell, &missing)?))
+        }
+    }
+}
+
+fn install(shell: &Shell, missing: &Missing) -> Result<Toolchain> {
+    if missing.unknown_road().is_some() {
+        bail!("{missing}");
+    }
+    eprintln!("{missing}\n");
+    let road = match missing.only_road() {
+        Some(road) => road,
+        None if debian_is_open(shell, missing)? => Road::Debian,
+        None => Road::Rustup,
+    };
+    eprintln!("taking the road by {road}");
+    let lacks = |piece: Piece| missing.on(road).contains(&piece);
+    match road {
+        Road::Debian => {
+            install_debian(shell, lacks(Piece::Linker))?;
+        }
+        Road::Rustup => {
+            if lacks(Piece::Rustup) {
+                bail!("rustup is not installed: install it from https://rustup.rs, then come back");
+            }
+            if lacks(Piece::Nightly) {
+                install_nightly(shell)?;
+            }
+            if lacks(Piece::RustSource) {
+                add_sources(shell)?;
+            }
+            if lacks(Piece::Linker) {
+                install_linker_release(shell)?;
+            }
+        }
+    }
+    Toolchain::find().map_err(|missing| {
+        anyhow!("the installation went through, yet something is missing.\n{missing}")
+    })
+}
+
+/// Whether Debian's road can be gone: we may install packages, and they exist.
+fn debian_is_open(shell: &Shell, missing: &Missing) -> Result<bool> {
+    if missing.on(Road::Debian) == [Piece::Linker] && host::has_program("llvm-config-22") {
+        return Ok(true);
+    }
+    if !host::can_install() {
+        return Ok(false);
+    }
+    host::ensure_lists(shell)?;
+    Ok(DEBIAN_PACKAGES.iter().all(|package| host::is_available(shell, package)))
+}
+
+fn install_debian(shell: &Shell, linker: bool) -> Result<()> {
+    if host::can_install() {
+        host::ensure_lists(shell)?;
+        host::install(shell, &DEBIAN_PACKAGES)?;
+    } else {
+        eprintln!("packages cannot be installed here (that takes root and apt-get)");
+    }
+    if !linker {
+        return Ok(());
+    }
+    eprintln!("building bpf-linker; this takes a minute or two");
+    let features = ["--no-default-features", "--features", "llvm-22"];
+    clean(cmd!(
+        shell,
+        "/usr/bin/cargo install bpf-linker --version {LINKER_VERSION} --locked {features...}"
+    ))
+    .env("LLVM_PREFIX", "/usr/lib/llvm-22")
+    .env("RUSTC", "/usr/bin/rustc")
+    .run()
+    .context("build bpf-linker with Debian's compiler")
+}
+
+/// Clippy is a convenience: without it the program is linted for the host.
+fn add_clippy(shell: &Shell, toolchain: Toolchain) -> Toolchain {
+    let wanted = toolchain.road() == Road::Debian && !toolchain.lints_for_bpf();
+    if !wanted || !host::can_install() || !host::is_available(shell, DEBIAN_CLIPPY) {
+        return toolchain;
+    }
+    if let Err(error) = host::install(shell, &[DEBIAN_CLIPPY]) {
+        eprintln!("warning: {error:#}");
+    }
+    Toolchain::find().unwrap_or(toolchain)
+}
+
+fn install_nightly(shell: &Shell) -> Result<()> {
+    let minimal = ["--profile", "minimal", "--component", "rust-src"];
+    cmd!(shell, "rustup toolchain install nightly {minimal...}").run().context(
+        "install nightly with rust-src; by hand: \
+         rustup toolchain install nightly --component rust-src",
+    )
+}
+
+/// Only the component: `toolchain install` would replace the nightly of a person who chose it.
+fn add_sources(shell: &Shell) -> Result<()> {
+    cmd!(shell, "rustup component add rust-src --toolchain nightly").run().context(
+        "add rust-src to nightly; when that nightly is too old to get it any more, update it by \
+         hand: rustup toolchain install nightly --component rust-src",
+    )
+}
+
+/// A released binary: building `bpf-linker` takes an LLVM that few systems have.
+fn install_linker_release(shell: &Shell) -> Result<()> {
+    if workspace::has_subcommand(shell, "binstall") {
+        let package = format!("bpf-linker@{LINKER_VERSION}");
+        if cmd!(shell, "cargo binstall --no-confirm {package}").run().is_ok() {
+            return Ok(());
+        }
+    }
+    if let Err(error) = unpack_release(shell) {
+        eprintln!("warning: {error:#}\nbuilding bpf-linker from source instead");
+        clean(cmd!(shell, "cargo install bpf-linker --version {LINKER_VERSION} --locked"))
+            .run()
+            .context(
+                "install bpf-linker; by hand: put a release from \
+                 https://github.com/aya-rs/bpf-linker/releases into ~/.cargo/bin",
+            )?;
+    }
+    Ok(())
+}
+
+fn unpack_release(shell: &Shell) -> Result<()> {
+    let triple = format!("{}-unknown-linux-musl", env::consts::ARCH);
+    let url = format!(
+        "https://github.com/aya-rs/bpf-linker/releases/download/v{LINKER_VERSION}/\
+         bpf-linker-{triple}.tar.zst"
+    );
+    let bin = evenkeel_toolchain::Surroundings::of_this_process().cargo_home.join("bin");
+    let directory = shell.create_temp_dir()?;
+    let archive = directory.path().join("bpf-linker.tar.zst");
+    let retry = ["--retry", "2", "--connect-timeout", "10"];
+    cmd!(shell, "curl --fail --location --silent --show-error {retry...} --output {archive} {url}")
+        .run()
+        .context("fetch a release of bpf-linker")?;
+    shell.create_dir(&bin)?;
+    cmd!(shell, "tar --zstd --extract --file {archive} --directory {bin}")
+        .run()
+        .context("unpack the release of bpf-linker (this takes zstd)")
+}
+
+/// The same command, without what the outer cargo put into the environment.
+fn clean(command: Cmd<'_>) -> Cmd<'_> {
+    let mut probe = std::process::Command::new("true");
+    scrub(&mut probe);
+    let removed: Vec<_> = probe.get_envs().map(|(name, _)| name.to_owned()).collect();
+    removed.into_iter().fold(command, Cmd::env_remove)
+}

@@ -1,0 +1,78 @@
+//! `cargo xtask test`: all tests, with the programs that they drive.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use xshell::{Shell, cmd};
+
+use crate::{build, host, setup, workspace};
+
+/// The programs that tests start, and the packages that bring them: the first that exists is taken.
+const PROGRAMS: [(&str, &[&str]); 6] = [
+    ("nginx", &["nginx-light", "nginx"]),
+    ("wrk", &["wrk"]),
+    ("curl", &["curl"]),
+    ("ip", &["iproute2"]),
+    ("ethtool", &["ethtool"]),
+    // Ubuntu ships it with its kernel's tools.
+    ("bpftool", &["bpftool", "linux-tools-generic"]),
+];
+
+pub(crate) fn run(filters: &[String]) -> Result<()> {
+    host::require_root("the tests", "test")?;
+    setup::ensure()?;
+    let shell = workspace::shell()?;
+    ensure_programs(&shell)?;
+    host::ensure_bpffs(&shell)?;
+    // The tests start the binary of another package, which testing alone would not build.
+    build::workspace_members(&shell, false)?;
+
+    let cargo = || workspace::cargo(&shell);
+    if !workspace::has_subcommand(&shell, "nextest") {
+        let tests = cargo().args(["test", "--workspace", "--"]).args(filters);
+        return tests.run().context("some tests failed");
+    }
+    let tests = cargo().args(["nextest", "run", "--workspace"]).args(filters);
+    tests.run().context("some tests failed")?;
+    // nextest leaves out the examples in the documentation.
+    if filters.is_empty() {
+        let examples = cargo().args(["test", "--quiet", "--workspace", "--doc"]);
+        examples.run().context("some examples in the documentation failed")?;
+    }
+    Ok(())
+}
+
+/// Installs the programs that are missing, or says which packages to install.
+pub(crate) fn ensure_programs(shell: &Shell) -> Result<()> {
+    let missing: Vec<_> =
+        PROGRAMS.iter().filter(|(program, _)| !host::has_program(program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !host::can_install() {
+        let names: Vec<_> = missing
+            .iter()
+            .map(|(program, packages)| format!("{program} (package {})", packages[0]))
+            .collect();
+        bail!("the tests need programs that are not installed: {}", names.join(", "));
+    }
+    host::ensure_lists(shell)?;
+    let packages: Vec<_> = missing
+        .iter()
+        .map(|(_, packages)| {
+            let available = packages.iter().find(|package| host::is_available(shell, package));
+            *available.unwrap_or(&packages[0])
+        })
+        .collect();
+    eprintln!("installing what the tests drive: {}", packages.join(" "));
+    host::install(shell, &packages)?;
+
+    let web_server = missing.iter().any(|(program, _)| *program == "nginx");
+    if web_server && Path::new("/run/systemd/system").is_dir() {
+        // Its package starts it on port 80 of this host; the tests start their own.
+        cmd!(shell, "systemctl disable --now nginx")
+            .run()
+            .context("stop the web server that its package started")?;
+    }
+    Ok(())
+}
