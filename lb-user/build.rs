@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use evenkeel_toolchain::{ROAD_VARIABLE, Toolchain};
+use evenkeel_toolchain::{Object, ROAD_VARIABLE, Toolchain};
 
 /// What the program is made of, relative to the workspace. Cargo looks into directories.
 const SOURCES: [&str; 4] = ["Cargo.toml", "Cargo.lock", "lb-ebpf", "lb-common"];
@@ -45,7 +45,7 @@ fn build() -> Result<()> {
     for input in toolchain.inputs() {
         println!("cargo::rerun-if-changed={}", input.display());
     }
-    let object = toolchain.build(workspace, &nested_target(&out))?;
+    let object = toolchain.build(Object::Program, workspace, &nested_target(&out))?;
     let program = out.join("evenkeel-ebpf.o");
     copy_if_changed(&object, &program)?;
     println!("cargo::rustc-env=EVENKEEL_PROGRAM={}", program.display());

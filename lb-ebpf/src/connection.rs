@@ -15,7 +15,7 @@ use lb_ebpf::{
 };
 
 use crate::{
-    maps::{self, Entry, InsertError, Scratch, Tables},
+    maps::{self, Entry, InsertError, Room, Scratch, Tables},
     schedule, source_port, stats,
 };
 
@@ -36,7 +36,7 @@ pub fn find_or_open<F: Tables>(
     match maps::find::<F>(flow) {
         // A client that reuses its port: the closed connection makes room.
         Some(entry) if tracking::reopens(entry.state(), flags) && !entry.get().is_reverse() => {
-            let scratch = F::scratch().ok_or(Verdict::DROP_INTERNAL)?;
+            let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
             maps::remove_pair::<F>(entry, flow, &mut scratch.key);
             open::<F>(flow, client, scratch)
         }
@@ -50,7 +50,7 @@ pub fn find_or_open<F: Tables>(
             if flow.protocol == TCP && (!flags.syn || flags.ack) {
                 return Err(Verdict::PASS_NO_CONNECTION);
             }
-            open::<F>(flow, client, F::scratch().ok_or(Verdict::DROP_INTERNAL)?)
+            open::<F>(flow, client, F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?)
         }
     }
 }
@@ -122,7 +122,7 @@ pub fn follow<F: Tables>(
     if bits == 0 && !moved {
         return;
     }
-    let Some(scratch) = F::scratch() else { return };
+    let Some(scratch) = F::scratch(Room::Packet) else { return };
     let partner = maps::partner::<F>(entry, flow, &mut scratch.key);
     if moved {
         entry.set_client(client);

@@ -18,7 +18,7 @@ use lb_ebpf::{
 
 use crate::{
     connection::now,
-    maps::{self, Tables},
+    maps::{self, Room, Tables},
     stats,
 };
 
@@ -51,7 +51,7 @@ fn all<F: Tables>(frame: &mut Frame<'_>, count: u32) -> u32
 where
     Unaligned<Candidate<F::Address>>: Header,
 {
-    let Some(scratch) = F::scratch() else { return 0 };
+    let Some(scratch) = F::scratch(Room::Expire) else { return 0 };
     let now = now();
     let mut ended = 0;
     for index in 0..MAX_CANDIDATES {

@@ -12,6 +12,7 @@
 mod connection;
 mod expire;
 mod forward;
+mod log;
 mod maps;
 mod pipeline;
 mod schedule;
@@ -42,8 +43,8 @@ pub fn expire(context: XdpContext) -> u32 {
 #[inline(always)]
 fn frame<'a>(context: *mut xdp_md) -> Frame<'a> {
     let context = XdpContext::new(context);
-    // SAFETY: the kernel promises these bytes to the program for as long as it runs, and each
-    // program calls this once.
+    // SAFETY: the kernel promises these bytes to the program for as long as it runs. Whoever calls
+    // this is done with the headers of an earlier call.
     unsafe { Frame::from_raw(context.data(), context.data_end()) }
 }
 

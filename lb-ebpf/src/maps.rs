@@ -70,9 +70,9 @@ static CONNECTIONS_V4: Connections<Addr4> = HashMap::new();
 #[btf_map]
 static CONNECTIONS_V6: Connections<Addr6> = HashMap::new();
 #[btf_map]
-static SCRATCH_V4: PerCpuArray<Scratch<Addr4>, 1> = PerCpuArray::new();
+static SCRATCH_V4: PerCpuArray<Scratch<Addr4>, 2> = PerCpuArray::new();
 #[btf_map]
-static SCRATCH_V6: PerCpuArray<Scratch<Addr6>, 1> = PerCpuArray::new();
+static SCRATCH_V6: PerCpuArray<Scratch<Addr6>, 2> = PerCpuArray::new();
 #[btf_map]
 static SERVICE_RECORDS: Array<ServiceRecord, SERVICES> = Array::new();
 #[btf_map]
@@ -89,6 +89,15 @@ pub struct Scratch<A> {
     pub other: Flow<A>,
 }
 
+/// Whose scratch room it is: before Linux 6.11 a packet could interrupt a test-run.
+#[derive(Clone, Copy)]
+pub enum Room {
+    /// The path of packets.
+    Packet = 0,
+    /// The program that ends connections.
+    Expire = 1,
+}
+
 /// The tables of one address family.
 pub trait Tables: Family {
     /// Connections.
@@ -99,9 +108,9 @@ pub trait Tables: Family {
     fn addresses() -> &'static Addresses<Self::Address>;
     /// Backends.
     fn backends() -> &'static Backends<Self::Address>;
-    /// This CPU's scratch room. A packet's path takes it once at a time: a program runs on a CPU
-    /// to its end, and whoever holds it hands it down.
-    fn scratch() -> Option<&'static mut Scratch<Self::Address>>;
+    /// This CPU's scratch room of a program. A run takes it once at a time: whoever holds it hands
+    /// it down.
+    fn scratch(room: Room) -> Option<&'static mut Scratch<Self::Address>>;
 }
 
 impl Tables for V4 {
@@ -122,9 +131,9 @@ impl Tables for V4 {
         &BACKENDS_V4
     }
     #[inline(always)]
-    fn scratch() -> Option<&'static mut Scratch<Addr4>> {
+    fn scratch(room: Room) -> Option<&'static mut Scratch<Addr4>> {
         // SAFETY: this CPU's own copy, see the trait; any bytes are a value of it.
-        SCRATCH_V4.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+        SCRATCH_V4.get_ptr_mut(room as u32).map(|scratch| unsafe { &mut *scratch })
     }
 }
 
@@ -146,9 +155,9 @@ impl Tables for V6 {
         &BACKENDS_V6
     }
     #[inline(always)]
-    fn scratch() -> Option<&'static mut Scratch<Addr6>> {
+    fn scratch(room: Room) -> Option<&'static mut Scratch<Addr6>> {
         // SAFETY: this CPU's own copy, see the trait; any bytes are a value of it.
-        SCRATCH_V6.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+        SCRATCH_V6.get_ptr_mut(room as u32).map(|scratch| unsafe { &mut *scratch })
     }
 }
 
@@ -332,6 +341,15 @@ pub fn counters(backend: u32) -> Option<&'static mut BackendCounters> {
         // SAFETY: this CPU's own copy; an XDP program is not interrupted by another.
         unsafe { &mut *counters }
     })
+}
+
+/// Adds one to a counter of this CPU that a packet may be adding to as well, by interrupting us.
+#[inline(always)]
+pub fn count_up(counter: &mut u64) {
+    // SAFETY: a valid counter; the instruction is atomic.
+    unsafe {
+        atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1);
+    }
 }
 
 /// This CPU's count of a verdict.

@@ -15,6 +15,7 @@ use lb_ebpf::{
 use crate::{
     connection,
     forward::{self, Action},
+    log,
     maps::{self, Tables},
     stats,
 };
@@ -52,7 +53,12 @@ fn pass(verdict: Verdict) -> u32 {
 fn balance<F: Tables>(context: *mut xdp_md) -> u32 {
     let (verdict, action) = match process::<F>(context) {
         Ok(done) => done,
-        Err(verdict) => (verdict, Action::of(verdict)),
+        Err(verdict) => {
+            if verdict.is_drop() {
+                log::dropped::<F>(context, verdict);
+            }
+            (verdict, Action::of(verdict))
+        }
     };
     stats::verdict(verdict);
     action.0

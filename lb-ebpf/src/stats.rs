@@ -41,6 +41,6 @@ pub fn opened(backend: u32) {
 #[inline(always)]
 pub fn closed(backend: u32) {
     if let Some(counters) = maps::counters(backend) {
-        counters.closed += 1;
+        maps::count_up(&mut counters.closed);
     }
 }

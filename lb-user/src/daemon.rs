@@ -9,7 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use aya_log::EbpfLogger;
 use tokio::{
+    io::{Interest, unix::AsyncFd},
     net::UnixListener,
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -34,6 +36,19 @@ pub struct Paths {
     pub state_dir: PathBuf,
     /// The directory of the pins.
     pub bpffs: PathBuf,
+}
+
+/// Hands on what the program says of dropped packets to the log, for as long as the daemon lives.
+fn log_drops(logger: EbpfLogger<&'static dyn log::Log>) -> Result<()> {
+    // SAFETY: the logger owns its map's descriptor, and gives out the same one until it is dropped.
+    let mut logger = unsafe { AsyncFd::register_with_interest(logger, Interest::READABLE)? };
+    tokio::spawn(async move {
+        while let Ok(mut ready) = logger.readable_mut().await {
+            ready.get_inner_mut().flush();
+            ready.clear_ready();
+        }
+    });
+    Ok(())
 }
 
 /// Reads the configuration and checks it against this host. Warnings are in the result.
@@ -93,12 +108,12 @@ pub fn lock(state_dir: &Path) -> Result<File> {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT.
+/// Runs the daemon until SIGTERM or SIGINT; logs every dropped packet where `drops_too` is set.
 ///
 /// # Errors
 ///
 /// [`Invalid`] for the configuration; other errors name what failed.
-pub async fn run(paths: Paths) -> Result<()> {
+pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
     let loaded = check(&paths.config)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
@@ -107,7 +122,7 @@ pub async fn run(paths: Paths) -> Result<()> {
     let listener = api::bind(&paths.socket).await?;
     let pins = Pins::new(&paths.bpffs);
     pins.prepare()?;
-    let datapath = loader::load(&pins, &loaded.config.tables)?;
+    let mut datapath = loader::load(&pins, &loaded.config.tables, drops_too)?;
     if datapath.taken_over {
         info!(pins = %paths.bpffs.display(), "data path taken over, connections and counters kept");
         if datapath.sizes != loaded.config.tables {
@@ -119,6 +134,9 @@ pub async fn run(paths: Paths) -> Result<()> {
         }
     }
 
+    if let Some(logger) = datapath.drops.take() {
+        log_drops(logger).context("listen to the program's log")?;
+    }
     let fresh = !datapath.taken_over;
     let result = control(&paths, loaded, datapath, &pins, listener).await;
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
@@ -166,8 +184,9 @@ async fn control(
         interfaces: node.interfaces,
         connections: Arc::new(Connections { table: connections, programs }),
     };
-    let controller =
+    let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
+    controller.settle().await;
     let (commands, queue) = mpsc::channel(64);
     let stop = stop_signal().map_err(StartFailed::Later)?;
     info!(
@@ -178,10 +197,10 @@ async fn control(
     let control = tokio::spawn(controller.run(queue));
     let served = api::serve(listener, commands, stop).await;
     // The last sender went with the server, so the controller ends.
-    let controlled = control.await.context("the controller ended by itself");
+    let ended = control.await.context("the controller ended by itself");
     drop(fs::remove_file(&paths.socket));
     info!("stopped; the data path goes on (`evenkeel detach` removes it)");
-    served.and(controlled).map_err(StartFailed::Later)
+    served.and(ended).map_err(StartFailed::Later)
 }
 
 /// Resolves at SIGTERM or SIGINT.

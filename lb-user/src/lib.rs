@@ -5,6 +5,7 @@
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together.
 
 pub mod api;
+pub mod bpf;
 pub mod cli;
 pub mod config;
 pub mod controller;

@@ -179,6 +179,12 @@ impl Balancer {
         &self.bpffs
     }
 
+    /// The program that is run.
+    #[must_use]
+    pub fn binary_path(&self) -> &Path {
+        &self.binary
+    }
+
     /// A directory that is the test's to fill, removed with the balancer.
     #[must_use]
     pub fn scratch(&self) -> &Path {

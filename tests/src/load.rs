@@ -68,7 +68,8 @@ impl Report {
         Ok(())
     }
 
-    fn add(&mut self, other: Self) {
+    /// Adds what another load has seen.
+    pub fn add(&mut self, other: Self) {
         self.ok += other.ok;
         self.failed += other.failed;
         self.errors.extend(other.errors);
@@ -102,25 +103,34 @@ impl Report {
 pub struct Load {
     stop: Arc<AtomicBool>,
     done: Arc<AtomicU64>,
+    failed: Arc<AtomicU64>,
     threads: Vec<JoinHandle<Result<Report>>>,
 }
 
 impl Load {
     /// Starts asking `server` for `/` from inside `client`.
     pub fn start(client: &Namespace, server: SocketAddr, pattern: Pattern) -> Result<Self> {
-        let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (done, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let threads = (0..pattern.threads).map(|_| {
-            let (stop, done) = (Arc::clone(&stop), Arc::clone(&done));
-            client.spawn(move || Ok(work(server, pattern, &stop, &done)))
+            let stop = Arc::clone(&stop);
+            let (done, failed) = (Arc::clone(&done), Arc::clone(&failed));
+            client.spawn(move || Ok(work(server, pattern, &stop, (&done, &failed))))
         });
         let threads = threads.collect::<Result<_>>()?;
-        Ok(Self { stop, done, threads })
+        Ok(Self { stop, done, failed, threads })
     }
 
     /// How many requests have been made so far, failed ones too.
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.done.load(Ordering::Relaxed)
+    }
+
+    /// How many requests have failed so far.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Waits until `more` requests have been made from now on: the way to say "under load for a
@@ -184,13 +194,20 @@ pub fn requests(
     })
 }
 
-fn work(server: SocketAddr, pattern: Pattern, stop: &AtomicBool, done: &AtomicU64) -> Report {
+fn work(
+    server: SocketAddr,
+    pattern: Pattern,
+    stop: &AtomicBool,
+    (done, failed): (&AtomicU64, &AtomicU64),
+) -> Report {
     let mut report = Report::default();
     let mut kept = None;
     while !stop.load(Ordering::Relaxed) {
         let outcome =
             if pattern.keep_alive { ask_again(server, &mut kept) } else { http::get(server, "/") };
+        let before = report.failed;
         report.count(outcome);
+        failed.fetch_add(report.failed - before, Ordering::Relaxed);
         done.fetch_add(1, Ordering::Relaxed);
         thread::sleep(pattern.pause);
     }

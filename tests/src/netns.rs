@@ -7,7 +7,10 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::{fs::MetadataExt as _, process::CommandExt as _},
+    },
     panic,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -50,7 +53,10 @@ impl Namespace {
         prepare_host()?;
         let name = format!("{}-{role}", unique_name());
         let lock = lock()?;
-        netns("add", &name)?;
+        netns("add", &name).inspect_err(|_| {
+            // Broken off half-way it leaves a name without a namespace.
+            let _ = netns("del", &name);
+        })?;
         drop(lock);
         let path = Path::new(NAMESPACES).join(&name);
         let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
@@ -148,7 +154,11 @@ impl Drop for Namespace {
         for process in self.processes() {
             let _ = kill_process(process, Signal::KILL);
         }
-        if let Err(error) = netns("del", &self.name) {
+        // A second time, for a Ctrl-C that hit the first one before it stood apart.
+        let removed = netns("del", &self.name).or_else(|_| netns("del", &self.name));
+        if let Err(error) = removed
+            && self.path().exists()
+        {
             eprintln!("namespace {} stays behind: {error:#}", self.name);
         }
     }
@@ -195,6 +205,8 @@ fn netns(verb: &str, name: &str) -> Result<()> {
 }
 
 fn ip(mut command: Command, lines: &str) -> Result<()> {
+    // A Ctrl-C at the terminal is for its maker, who needs `ip` to clean up.
+    command.process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().context("run ip: is iproute2 installed?")?;
     if let Some(mut stdin) = child.stdin.take() {

@@ -1,6 +1,6 @@
 //! The load generator `wrk`, and what it prints.
 
-use std::{net::SocketAddr, process::Output, time::Duration};
+use std::{fmt::Write as _, io::Write as _, net::SocketAddr, process::Output, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -57,7 +57,33 @@ impl Summary {
 impl Wrk {
     /// Runs inside `client` against `server`.
     pub fn run(self, client: &Namespace, server: SocketAddr) -> Result<Summary> {
+        self.start(client, server, &[])
+    }
+
+    /// Runs inside `client` against both of `servers`: each of the two threads has one of them.
+    pub fn run_split(self, client: &Namespace, servers: [SocketAddr; 2]) -> Result<Summary> {
+        let mut script = tempfile::Builder::new().suffix(".lua").tempfile()?;
+        let mut lines = "local servers, nth = {}, 0\n".to_owned();
+        for server in servers {
+            let _ = writeln!(
+                lines,
+                "servers[#servers + 1] = wrk.lookup(\"{}\", \"{}\")[1]",
+                server.ip(),
+                server.port()
+            );
+        }
+        lines.push_str(
+            "function setup(thread)\n  thread.addr = servers[nth % #servers + 1]\n  \
+             nth = nth + 1\nend\n",
+        );
+        script.write_all(lines.as_bytes()).context("write wrk's script")?;
+        let path = script.path().display().to_string();
+        self.start(client, servers[0], &["--script", &path])
+    }
+
+    fn start(self, client: &Namespace, server: SocketAddr, more: &[&str]) -> Result<Summary> {
         let mut command = client.command("wrk");
+        command.args(more);
         command.args(["--latency", "--threads", "2"]);
         command.arg("--connections").arg(self.connections.to_string());
         command.arg("--duration").arg(format!("{}s", self.duration.as_secs()));

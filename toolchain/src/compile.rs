@@ -15,8 +15,28 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{Road, TARGET, Toolchain, environment::scrub};
 
-const PACKAGE: [&str; 6] =
-    ["--package", "lb-ebpf", "--bin", "evenkeel-ebpf", "--features", "program"];
+const PACKAGE: [&str; 4] = ["--package", "lb-ebpf", "--features", "program"];
+
+/// An object that `lb-ebpf` compiles to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// The XDP program itself.
+    Program,
+    /// The benchmark's wrapper around it.
+    Bench,
+}
+
+impl Object {
+    const ALL: [Self; 2] = [Self::Program, Self::Bench];
+
+    /// The name of its binary in lb-ebpf's manifest.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Program => "evenkeel-ebpf",
+            Self::Bench => "evenkeel-bench",
+        }
+    }
+}
 
 /// What clippy compiled the program for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,15 +57,15 @@ impl fmt::Display for Linted {
 }
 
 impl Toolchain {
-    /// Compiles the program of the workspace at `workspace`, in release mode, under the directory
-    /// `target`, and returns the path of the object.
+    /// Compiles `object` of the workspace at `workspace`, in release mode, under the directory
+    /// `target`, and returns the path of the file.
     ///
     /// # Errors
     /// When cargo cannot be started or fails; its own messages are on stderr.
-    pub fn build(&self, workspace: &Path, target: &Path) -> Result<PathBuf> {
+    pub fn build(&self, object: Object, workspace: &Path, target: &Path) -> Result<PathBuf> {
         let mut command = self.cargo();
         command.arg("build");
-        self.for_bpf(&mut command, workspace, target);
+        self.for_bpf(&mut command, &[object], workspace, target);
         run(&mut command).context(match self.road {
             Road::Debian => "build the XDP program (lb-ebpf)",
             Road::Rustup => {
@@ -54,14 +74,14 @@ impl Toolchain {
             }
         })?;
 
-        let object = target.join(TARGET).join("release/evenkeel-ebpf");
-        if !object.is_file() {
-            bail!("cargo succeeded but left no XDP program at {}", object.display());
+        let file = target.join(TARGET).join("release").join(object.name());
+        if !file.is_file() {
+            bail!("cargo succeeded but left no XDP program at {}", file.display());
         }
-        Ok(object)
+        Ok(file)
     }
 
-    /// Lints the program with warnings denied, and says what for.
+    /// Lints every object with warnings denied, and says what for.
     ///
     /// With a clippy of the compiler's own release that is the BPF target. Otherwise it is the host,
     /// with the `cargo` of PATH: the same source, less the code that only BPF sees.
@@ -76,7 +96,7 @@ impl Toolchain {
                 let mut command = Command::new(clippy);
                 scrub(&mut command);
                 command.arg("clippy").env("CARGO", &self.cargo);
-                self.for_bpf(&mut command, workspace, target);
+                self.for_bpf(&mut command, &Object::ALL, workspace, target);
                 command
             }
             None => host_clippy(workspace, target),
@@ -113,9 +133,9 @@ impl Toolchain {
         command.env("RUSTC", &self.compiler).env("RUSTDOC", rustdoc).env("RUSTC_BOOTSTRAP", "1");
     }
 
-    fn for_bpf(&self, command: &mut Command, workspace: &Path, target: &Path) {
+    fn for_bpf(&self, command: &mut Command, objects: &[Object], workspace: &Path, target: &Path) {
+        select(command, objects);
         command
-            .args(PACKAGE)
             .args(["--release", "--locked", "--target", TARGET])
             .arg("--target-dir")
             .arg(target)
@@ -127,12 +147,19 @@ impl Toolchain {
     }
 }
 
+fn select(command: &mut Command, objects: &[Object]) {
+    command.args(PACKAGE);
+    for object in objects {
+        command.args(["--bin", object.name()]);
+    }
+}
+
 fn host_clippy(workspace: &Path, target: &Path) -> Command {
     let mut command = Command::new("cargo");
     scrub(&mut command);
+    command.arg("clippy");
+    select(&mut command, &Object::ALL);
     command
-        .arg("clippy")
-        .args(PACKAGE)
         .arg("--locked")
         .arg("--target-dir")
         .arg(target)

@@ -12,7 +12,7 @@ mod missing;
 
 use std::{fmt, path::PathBuf};
 
-pub use compile::Linted;
+pub use compile::{Linted, Object};
 pub use environment::scrub;
 pub use find::{ROAD_VARIABLE, Surroundings};
 pub use missing::{Missing, Piece};

@@ -68,13 +68,14 @@ pub(crate) fn install(shell: &Shell, packages: &[&str]) -> Result<()> {
 
 /// Refuses to go on without root, and says how to come back with it.
 ///
-/// `what` needs root, and `verb` is what to call again.
+/// `what` is what needs root, and `verb` is what to call again.
 pub(crate) fn require_root(what: &str, verb: &str) -> Result<()> {
     if is_root() {
         return Ok(());
     }
     bail!(
-        "{what} need root, for network namespaces and for loading programs into the kernel: run \
+        "{what} cannot run without root: it takes network namespaces and programs loaded into the \
+         kernel; run \
          `sudo --preserve-env=PATH,HOME cargo xtask {verb}`"
     )
 }

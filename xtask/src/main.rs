@@ -50,7 +50,7 @@ enum Verb {
         keep: bool,
     },
     /// Measure the cost per packet and the requests per second; needs root.
-    Bench,
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +70,6 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Check => check::run(),
         Verb::Test { filters } => test::run(filters),
         Verb::Demo { keep } => demo::run(*keep),
-        Verb::Bench => bench::run(),
+        Verb::Bench(options) => bench::run(options),
     }
 }

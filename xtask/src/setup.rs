@@ -3,8 +3,6 @@
 //! What a complete toolchain is, the toolchain crate knows; here is how to come by one. Debian's road
 //! is taken where its packages exist and we are root, rustup's everywhere else.
 
-use std::env;
-
 use anyhow::{Context as _, Result, anyhow, bail};
 use evenkeel_toolchain::{Missing, Piece, Road, Toolchain, scrub};
 use xshell::{Cmd, Shell, cmd};
@@ -78,7 +76,7 @@ fn install(shell: &Shell, missing: &Missing) -> Result<Toolchain> {
                 add_sources(shell)?;
             }
             if lacks(Piece::Linker) {
-                install_linker_release(shell)?;
+                install_linker(shell)?;
             }
         }
     }
@@ -149,43 +147,28 @@ fn add_sources(shell: &Shell) -> Result<()> {
     )
 }
 
-/// A released binary: building `bpf-linker` takes an LLVM that few systems have.
-fn install_linker_release(shell: &Shell) -> Result<()> {
+/// By `cargo binstall`, where a person has chosen to use it; else from source, which takes an LLVM.
+///
+/// No archive is fetched and unpacked here: nothing would vouch for what is in it.
+fn install_linker(shell: &Shell) -> Result<()> {
     if workspace::has_subcommand(shell, "binstall") {
         let package = format!("bpf-linker@{LINKER_VERSION}");
         if cmd!(shell, "cargo binstall --no-confirm {package}").run().is_ok() {
             return Ok(());
         }
+        eprintln!("warning: cargo binstall failed");
     }
-    if let Err(error) = unpack_release(shell) {
-        eprintln!("warning: {error:#}\nbuilding bpf-linker from source instead");
-        clean(cmd!(shell, "cargo install bpf-linker --version {LINKER_VERSION} --locked"))
-            .run()
-            .context(
-                "install bpf-linker; by hand: put a release from \
-                 https://github.com/aya-rs/bpf-linker/releases into ~/.cargo/bin",
-            )?;
-    }
-    Ok(())
-}
-
-fn unpack_release(shell: &Shell) -> Result<()> {
-    let triple = format!("{}-unknown-linux-musl", env::consts::ARCH);
-    let url = format!(
-        "https://github.com/aya-rs/bpf-linker/releases/download/v{LINKER_VERSION}/\
-         bpf-linker-{triple}.tar.zst"
-    );
-    let bin = evenkeel_toolchain::Surroundings::of_this_process().cargo_home.join("bin");
-    let directory = shell.create_temp_dir()?;
-    let archive = directory.path().join("bpf-linker.tar.zst");
-    let retry = ["--retry", "2", "--connect-timeout", "10"];
-    cmd!(shell, "curl --fail --location --silent --show-error {retry...} --output {archive} {url}")
+    eprintln!("building bpf-linker from source; this takes some minutes");
+    clean(cmd!(shell, "cargo install bpf-linker --version {LINKER_VERSION} --locked"))
         .run()
-        .context("fetch a release of bpf-linker")?;
-    shell.create_dir(&bin)?;
-    cmd!(shell, "tar --zstd --extract --file {archive} --directory {bin}")
-        .run()
-        .context("unpack the release of bpf-linker (this takes zstd)")
+        .with_context(|| {
+            format!(
+                "build bpf-linker (it needs LLVM's development files and a C++ compiler); by \
+                 hand: `cargo binstall bpf-linker@{LINKER_VERSION}`, or put the binary of release \
+                 {LINKER_VERSION} from https://github.com/aya-rs/bpf-linker/releases into \
+                 ~/.cargo/bin"
+            )
+        })
 }
 
 /// The same command, without what the outer cargo put into the environment.

@@ -44,8 +44,15 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
 
 /// Installs the programs that are missing, or says which packages to install.
 pub(crate) fn ensure_programs(shell: &Shell) -> Result<()> {
-    let missing: Vec<_> =
-        PROGRAMS.iter().filter(|(program, _)| !host::has_program(program)).collect();
+    ensure_some(shell, "the tests", |_| true)
+}
+
+/// The same for the programs that `user` wants of those that the tests drive.
+pub(crate) fn ensure_some(shell: &Shell, user: &str, wants: impl Fn(&str) -> bool) -> Result<()> {
+    let missing: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(program, _)| wants(program) && !host::has_program(program))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -54,7 +61,7 @@ pub(crate) fn ensure_programs(shell: &Shell) -> Result<()> {
             .iter()
             .map(|(program, packages)| format!("{program} (package {})", packages[0]))
             .collect();
-        bail!("the tests need programs that are not installed: {}", names.join(", "));
+        bail!("{user} cannot run without programs to be installed: {}", names.join(", "));
     }
     host::ensure_lists(shell)?;
     let packages: Vec<_> = missing
@@ -64,7 +71,7 @@ pub(crate) fn ensure_programs(shell: &Shell) -> Result<()> {
             *available.unwrap_or(&packages[0])
         })
         .collect();
-    eprintln!("installing what the tests drive: {}", packages.join(" "));
+    eprintln!("installing for {user}: {}", packages.join(" "));
     host::install(shell, &packages)?;
 
     let web_server = missing.iter().any(|(program, _)| *program == "nginx");

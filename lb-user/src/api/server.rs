@@ -165,7 +165,7 @@ async fn counters(State(commands): State<Commands>) -> Result<Json<Counters>, Pr
 }
 
 async fn change(commands: &Commands, change: Change) -> Result<Json<Changed>, Problem> {
-    Ok(Json(ask(commands, |reply| Command::Change(change, reply)).await??))
+    Ok(Json(ask(commands, |reply| Command::Change(Box::new(change), reply)).await??))
 }
 
 async fn add_service(

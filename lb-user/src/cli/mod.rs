@@ -50,7 +50,11 @@ enum Command {
     ///
     /// SIGTERM and Ctrl-C end the daemon and leave the data path at work; the next `run` takes it
     /// over with its connections and counters.
-    Run,
+    Run {
+        /// Log every packet that the program drops, with its reason and addresses
+        #[arg(long)]
+        log_drops: bool,
+    },
     /// Show services and backends, their health and share
     Status(Format),
     /// List, show, add and remove services
@@ -87,7 +91,7 @@ enum ServiceCommand {
     Add {
         /// Name of the service
         service: String,
-        /// Virtual address and port, like 192.0.2.10:80 or [2001:db8::10]:80
+        /// Virtual address and port, like `192.0.2.10:80` or `[2001:db8::10]:80`
         address: SocketAddr,
         /// tcp or udp
         #[arg(long, default_value = "tcp")]
@@ -135,7 +139,7 @@ enum BackendCommand {
         service: String,
         /// Name of the backend
         backend: String,
-        /// Its address and port, like 10.0.0.11:8080 or [fd00::11]:8080
+        /// Its address and port, like `10.0.0.11:8080` or `[fd00::11]:8080`
         address: SocketAddr,
         /// Its share of new connections, relative to the other weights
         #[arg(long, default_value_t = 1)]
@@ -218,9 +222,9 @@ impl Cli {
         let paths = Paths { config, socket, state_dir, bpffs };
         let client = Client::new(&paths.socket);
         match self.command {
-            Command::Run => {
+            Command::Run { log_drops } => {
                 log();
-                daemon::run(paths).await
+                daemon::run(paths, log_drops).await
             }
             Command::Status(format) => read::status(&client, format.output).await,
             Command::Service(ServiceCommand::List(format)) => {

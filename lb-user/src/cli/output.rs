@@ -1,6 +1,9 @@
 //! Printing: tables that line up, numbers that read well, colours on a terminal alone.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::{
+    fmt::Display,
+    io::{self, IsTerminal as _, Write as _},
+};
 
 use anyhow::{Context as _, Result};
 use comfy_table::{Cell, CellAlignment, Color, Table, presets::NOTHING};
@@ -57,8 +60,8 @@ pub fn rendered(table: &Table) -> String {
 }
 
 /// A cell that is good or bad news.
-pub fn tinted(text: impl ToString, good: bool) -> Cell {
-    let cell = Cell::new(text.to_string());
+pub fn tinted(text: impl Display, good: bool) -> Cell {
+    let cell = Cell::new(format_args!("{text}"));
     if coloured() { cell.fg(if good { Color::Green } else { Color::Red }) } else { cell }
 }
 
@@ -101,7 +104,8 @@ pub fn span(seconds: u64) -> String {
             if !text.is_empty() {
                 text.push(' ');
             }
-            text.push_str(&format!("{whole}{unit}"));
+            text.push_str(&whole.to_string());
+            text.push_str(unit);
         }
     }
     text

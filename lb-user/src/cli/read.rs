@@ -1,6 +1,6 @@
 //! Commands that read: status, services, backends, and the check of a file.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Result, anyhow};
 use comfy_table::Cell;
@@ -37,28 +37,30 @@ pub async fn status(client: &Client, format: Output) -> Result<()> {
         interfaces.join(", ")
     );
     if format == Output::Wide {
-        text.push_str(&format!(
-            "configuration {}; {} of {} connection entries in use\n",
+        writeln!(
+            text,
+            "configuration {}; {} of {} connection entries in use",
             daemon.config,
             output::count(daemon.connection_entries),
             output::count(u64::from(daemon.connection_capacity) * 2)
-        ));
+        )?;
     }
     for service in &status.services {
-        text.push_str(&format!("\n{}\n", headline(service)));
+        writeln!(text, "\n{}", headline(service))?;
         text.push_str(&indent(&backend_table(std::slice::from_ref(service), format, false)));
     }
     if status.services.is_empty() {
         text.push_str("\nno service yet; add one with `evenkeel service add NAME ADDRESS:PORT`\n");
     }
     for removed in &status.removed {
-        text.push_str(&format!(
-            "\n{}/{} ({}) is removed; {} connections finish\n",
+        writeln!(
+            text,
+            "\n{}/{} ({}) is removed; {} connections finish",
             removed.service,
             removed.name,
             removed.address,
             output::count(removed.open)
-        ));
+        )?;
     }
     output::print(&text)
 }
@@ -81,7 +83,7 @@ fn indent(table: &str) -> String {
     if table.lines().count() < 2 {
         return "  no backend yet: every connection is dropped\n".to_owned();
     }
-    table.lines().map(|line| format!("  {line}\n")).collect()
+    table.lines().flat_map(|line| ["  ", line, "\n"]).collect()
 }
 
 /// The backends of services, one a line.

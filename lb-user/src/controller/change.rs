@@ -146,12 +146,13 @@ impl Controller {
         self.note_retired();
         self.follow_configuration();
         info!("{}", change.describe());
-        let new_warnings = fresh(&old, &self.loaded, &host);
-        Ok(Changed {
-            message: change.describe(),
-            warnings: new_warnings,
-            cut: self.cut(cut).await.map_err(Refused::Failed)?,
-        })
+        let mut warnings = fresh(&old, &self.loaded, &host);
+        let cut = self.cut(cut).await.unwrap_or_else(|error| {
+            // The change is made; what remains is to say what is left of it.
+            warnings.push(format!("not all open connections were cut: {error:#}"));
+            0
+        });
+        Ok(Changed { message: change.describe(), warnings, cut })
     }
 
     /// The configuration's text, if it still is what the data path was made from.

@@ -10,11 +10,11 @@ mod report;
 mod sweep;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     path::PathBuf,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
@@ -33,8 +33,12 @@ use crate::{
     health::{self, Health, Monitor},
     loader::Sizes,
     nexthop::{self, Resolver, Unresolved},
-    plan::{self, BackendId, Facts, ServiceId, Tables, Way},
+    plan::{self, BackendEntry, BackendId, Facts, ServiceId, Tables, Way},
 };
+
+/// How long neighbours may take to answer before that is news, and before a daemon that starts goes
+/// on without them.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// Something that is asked of the controller.
 pub enum Command {
@@ -43,7 +47,7 @@ pub enum Command {
     /// The counters.
     Counters(oneshot::Sender<Result<Counters>>),
     /// A change of the configuration.
-    Change(Change, oneshot::Sender<Result<Changed, Refused>>),
+    Change(Box<Change>, oneshot::Sender<Result<Changed, Refused>>),
 }
 
 /// What a controller begins with.
@@ -72,11 +76,19 @@ pub struct Controller {
     health: HashMap<BackendKey, Health>,
     resolver: Resolver,
     ways: HashMap<IpAddr, Way>,
-    unresolved: BTreeMap<IpAddr, Unresolved>,
+    unresolved: BTreeMap<IpAddr, Lost>,
     retired: Retired,
     entries: u64,
     started: Instant,
     events: Events,
+}
+
+/// A backend's address that no way leads to.
+struct Lost {
+    why: Unresolved,
+    since: Instant,
+    /// Whether the log has it: a neighbour that answers at once is not worth a line.
+    said: bool,
 }
 
 /// Where the controller's events come from.
@@ -109,7 +121,7 @@ impl Controller {
         let (resolver, _) = Resolver::start(updates);
         sweep::start(Arc::clone(&connections), found)?;
         let mut controller = Self {
-            health: known_health(applier.held()),
+            health: known_health(&loaded, applier.held()),
             ways: known_ways(applier.held()),
             path,
             loaded,
@@ -130,6 +142,26 @@ impl Controller {
         controller.applier.apply(&wanted).context("write the data path's tables")?;
         controller.note_retired();
         Ok(controller)
+    }
+
+    /// Waits until the way to every backend is known, but not for long: some may be down.
+    pub async fn settle(&mut self) {
+        let deadline = tokio::time::Instant::now() + SETTLING;
+        let unknown = |controller: &Self| {
+            let services = controller.loaded.config.services.iter();
+            let mut backends = services.flat_map(|service| &service.backends);
+            backends.any(|backend| {
+                let way = controller.ways.get(&backend.address.ip());
+                way.is_none_or(|way| !way.hop.is_known())
+            })
+        };
+        while unknown(self) {
+            match tokio::time::timeout_at(deadline, self.events.next_hops.recv()).await {
+                Ok(Some(update)) => self.note_next_hop(update),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        self.update();
     }
 
     /// Handles events and commands until the commands' sender is gone.
@@ -164,7 +196,7 @@ impl Controller {
         match command {
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Counters(reply) => drop(reply.send(self.counters())),
-            Command::Change(change, reply) => drop(reply.send(self.change(change).await)),
+            Command::Change(change, reply) => drop(reply.send(self.change(*change).await)),
         }
     }
 
@@ -202,8 +234,7 @@ impl Controller {
         let health = &self.health;
         let probes =
             probes::wanted(config, |key| health.get(key).copied().unwrap_or(Health::Unknown));
-        let keys: std::collections::HashSet<_> =
-            probes.iter().map(|(key, ..)| key.clone()).collect();
+        let keys: HashSet<_> = probes.iter().map(|(key, ..)| key.clone()).collect();
         self.monitor.set(probes);
         self.health.retain(|key, _| keys.contains(key));
         let configured = config.services.iter().flat_map(|service| &service.backends);
@@ -245,12 +276,12 @@ impl Controller {
                 info!(backend = %update.target, "reached by {next_hop}");
             }
             Err(why) => {
-                warn!(backend = %update.target, "no way there: it {why}");
                 // Its source stays: connections wait for the way, they do not move.
                 if let Some(way) = self.ways.get_mut(&update.target) {
                     way.hop = Hop::default();
                 }
-                self.unresolved.insert(update.target, why);
+                self.unresolved
+                    .insert(update.target, Lost { why, since: Instant::now(), said: false });
             }
         }
     }
@@ -275,9 +306,20 @@ impl Controller {
         }
     }
 
+    /// Warns of addresses that no way has led to for a while.
+    fn say_what_is_lost(&mut self) {
+        for (target, lost) in &mut self.unresolved {
+            if !lost.said && lost.since.elapsed() >= SETTLING {
+                warn!(backend = %target, "no way there: it {}", lost.why);
+                lost.said = true;
+            }
+        }
+    }
+
     /// Frees the ids whose last connection is gone.
     fn note_swept(&mut self, swept: &Swept) {
         self.entries = swept.census.entries;
+        self.say_what_is_lost();
         let before = |since: &Instant| *since < swept.began;
         let mut freed = self.applier.held().clone();
         for (id, since) in &self.retired.services {
@@ -286,10 +328,11 @@ impl Controller {
             }
         }
         for (id, since) in &self.retired.backends {
-            if before(since) && !swept.census.by_backend.contains_key(id) {
-                if let Some(entry) = freed.backends.remove(id) {
-                    info!(backend = entry.label(), "removed backend has no connection left");
-                }
+            if before(since)
+                && !swept.census.by_backend.contains_key(id)
+                && let Some(entry) = freed.backends.remove(id)
+            {
+                info!(backend = entry.label(), "removed backend has no connection left");
             }
         }
         if freed != *self.applier.held() {
@@ -304,11 +347,18 @@ impl Controller {
     }
 }
 
-/// The health that a data path taken over tells: what is in a ring was up.
-fn known_health(held: &Tables) -> HashMap<BackendKey, Health> {
+/// The health that a data path taken over tells: what is in a ring was up, if it still is the same
+/// server.
+fn known_health(loaded: &Loaded, held: &Tables) -> HashMap<BackendKey, Health> {
     let rings = held.services.values().flat_map(|service| &service.ring);
+    let configured = |entry: &&BackendEntry| {
+        let service = loaded.config.service(&entry.service);
+        let backend = service.and_then(|service| service.backend(&entry.name));
+        backend.is_some_and(|backend| backend.address == entry.address)
+    };
     rings
         .filter_map(|id| held.backends.get(id))
+        .filter(configured)
         .map(|backend| ((backend.service.clone(), backend.name.clone()), Health::Up))
         .collect()
 }

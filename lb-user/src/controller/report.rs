@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::SystemTime};
 use anyhow::Result;
 use lb_common::counters::BackendCounters as Raw;
 
-use super::Controller;
+use super::{Controller, Lost};
 use crate::{
     api::model::{
         BackendCounters, BackendStatus, Connections, Counters, Daemon, InOut, Interface, Removed,
@@ -90,7 +90,7 @@ impl Controller {
         {
             reason.push(error);
         }
-        if let Some(why) = self.unresolved.get(&backend.address.ip()) {
+        if let Some(Lost { why, .. }) = self.unresolved.get(&backend.address.ip()) {
             reason.push(format!("its address {why}"));
         }
         #[expect(clippy::cast_precision_loss, reason = "a ring has at most 2^20 slots")]

@@ -19,8 +19,10 @@ use lb_common::{
     net::{Addr4, Addr6, Address, TCP},
 };
 
-use super::batch;
-use crate::plan::{BackendId, ServiceId};
+use crate::{
+    bpf,
+    plan::{BackendId, ServiceId},
+};
 
 /// Entries read by one system call.
 const BATCH: usize = 4096;
@@ -43,9 +45,9 @@ pub struct Lifetimes {
 impl Default for Lifetimes {
     fn default() -> Self {
         Self {
-            opening: Duration::from_secs(60),
-            established: Duration::from_secs(7440),
-            closing: Duration::from_secs(240),
+            opening: Duration::from_mins(1),
+            established: Duration::from_mins(124),
+            closing: Duration::from_mins(4),
             closed: Duration::from_secs(4),
             udp: Duration::from_secs(30),
         }
@@ -62,7 +64,7 @@ impl Lifetimes {
             self.closed
         } else if bits & state::BOTH_FINS != 0 {
             self.closing
-        } else if bits & state::ANSWERED != 0 {
+        } else if bits & state::ESTABLISHED != 0 {
             self.established
         } else {
             self.opening
@@ -113,7 +115,7 @@ impl ConnectionTable {
         let now = clock::tick(monotonic_ns());
         self.walk(expire, |protocol, entry| {
             let limit = lifetimes.ticks(protocol, entry.state);
-            (clock::age(now, entry.last_seen) >= limit).then_some(limit)
+            (clock::age(now, entry.last_packet) >= limit).then_some(limit)
         })
     }
 
@@ -144,13 +146,13 @@ fn walk_family<A: Address>(
 ) -> Result<()> {
     let mut candidates: Vec<Candidate<A>> = Vec::with_capacity(MAX_CANDIDATES);
     let mut failure = None;
-    batch::read_all::<Flow<A>, Connection<A>>(map.fd().as_fd(), BATCH, |flows, entries| {
+    bpf::read_all::<Flow<A>, Connection<A>>(map.fd().as_fd(), BATCH, |flows, entries| {
         for (flow, entry) in flows.iter().zip(entries) {
             census.entries += 1;
             *census.by_backend.entry(BackendId(entry.backend)).or_default() += 1;
             *census.by_service.entry(ServiceId(entry.service)).or_default() += 1;
             let seen =
-                Seen { backend: entry.backend, state: entry.state, last_seen: entry.last_seen };
+                Seen { backend: entry.backend, state: entry.state, last_packet: entry.last_seen };
             let Some(idle_ticks) = judge(flow.protocol, &seen) else { continue };
             candidates.push(Candidate { flow: *flow, idle_ticks });
             if candidates.len() == MAX_CANDIDATES {
@@ -190,7 +192,7 @@ fn end<A: Address>(
 struct Seen {
     backend: u32,
     state: u32,
-    last_seen: u32,
+    last_packet: u32,
 }
 
 /// `CLOCK_MONOTONIC`, the clock that the program stamps entries with.

@@ -35,6 +35,11 @@ impl Fake {
     }
 
     /// What the tables say, put together, after checking that they agree with each other.
+    ///
+    /// # Panics
+    ///
+    /// Where they do not.
+    #[must_use]
     pub fn contents(&self) -> Tables {
         let maps = self.maps();
         let mut tables = Tables::default();
@@ -142,12 +147,11 @@ impl Dataplane for Fake {
         backend: Option<&BackendEntry>,
     ) -> Result<()> {
         let mut maps = self.write()?;
+        let used = maps.rings.values().any(|ring| ring.contains(&id));
+        assert!(backend.is_some() || !used, "freed while in use");
         match backend {
             Some(backend) => maps.backend_records.insert(id, backend.clone()),
-            None => {
-                assert!(!maps.rings.values().any(|ring| ring.contains(&id)), "freed while in use");
-                maps.backend_records.remove(&id)
-            }
+            None => maps.backend_records.remove(&id),
         };
         Ok(())
     }

@@ -28,8 +28,9 @@ use lb_common::{
     verdict,
 };
 
-use super::{Dataplane, batch, pod::Raw};
+use super::{Dataplane, pod::Raw};
 use crate::{
+    bpf,
     config::{PortRange, Protocol},
     plan::{BackendEntry, BackendId, ServiceEntry, ServiceId, ServiceKey, Tables},
 };
@@ -354,7 +355,7 @@ fn make_ring(slots: &[u32]) -> Result<MapData> {
     let kind = BPF_MAP_TYPE_ARRAY as u32;
     let definition = aya_obj::Map::new_from_params(kind, word, word, size, BPF_F_INNER_MAP);
     let map = MapData::create(definition, "ring", None)?;
-    batch::write_array(map.fd().as_fd(), slots)?;
+    bpf::write_array(map.fd().as_fd(), slots)?;
     Ok(map)
 }
 

@@ -3,7 +3,6 @@
 //! Addresses here are the standard library's; which map an address family lives in, and how a value
 //! lies in memory, is the kernel side's business alone.
 
-mod batch;
 mod connections;
 #[cfg(test)]
 pub mod fake;

@@ -44,8 +44,7 @@ pub fn attach(
     }
     for interface in pins.linked_interfaces()? {
         if !interfaces.contains(&interface) {
-            fs::remove_file(pins.link(&interface))
-                .with_context(|| format!("detach interface {interface}"))?;
+            pins.detach(&interface)?;
             info!(interface, "detached: no longer in the configuration");
         }
     }

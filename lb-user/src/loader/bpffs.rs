@@ -7,6 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::bpf;
+
 /// Magic number of bpffs (include/uapi/linux/magic.h, `BPF_FS_MAGIC`).
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 
@@ -111,6 +113,21 @@ impl Pins {
         Ok(())
     }
 
+    /// Takes the program off an interface.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel refuses, or the pin cannot be removed.
+    pub fn detach(&self, interface: &str) -> Result<()> {
+        let path = self.link(interface);
+        match bpf::detach_link(&path) {
+            // The interface itself is gone.
+            Err(error) if error.raw_os_error() == Some(libc::ENOLINK) => {}
+            result => result.with_context(|| format!("detach interface {interface}"))?,
+        }
+        fs::remove_file(&path).with_context(|| format!("remove pin {}", path.display()))
+    }
+
     /// Removes every pin: the interfaces lose the program, then the maps go. Says which interfaces
     /// were detached.
     ///
@@ -119,6 +136,9 @@ impl Pins {
     /// Where a pin cannot be removed.
     pub fn remove_all(&self) -> Result<Vec<String>> {
         let interfaces = self.linked_interfaces()?;
+        for interface in &interfaces {
+            self.detach(interface)?;
+        }
         for directory in [self.links(), self.maps()] {
             remove_files(&directory)?;
             remove_directory(&directory)?;

@@ -8,6 +8,7 @@ use aya::{
     maps::{Array, Map, MapData},
     programs::Xdp,
 };
+use aya_log::{EbpfLogger, Level};
 use lb_common::names::{self, LAYOUT_VERSION};
 
 use super::Pins;
@@ -40,6 +41,8 @@ pub struct Datapath {
     pub sizes: Sizes,
     /// Whether the tables were there already.
     pub taken_over: bool,
+    /// What the program says of dropped packets, where that was asked for.
+    pub drops: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 fn entries(size: Size, sizes: &Sizes) -> u32 {
@@ -51,12 +54,13 @@ fn entries(size: Size, sizes: &Sizes) -> u32 {
     }
 }
 
-/// Loads the programs over the maps pinned at `pins`, making those that are not there.
+/// Loads the programs over the maps pinned at `pins`, making those that are not there. With
+/// `log_drops` the program tells of every packet that it drops.
 ///
 /// # Errors
 ///
 /// Where pinned maps are of another layout, or the kernel refuses a map or a program.
-pub fn load(pins: &Pins, wanted: &Sizes) -> Result<Datapath> {
+pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
     check_version(pins)?;
     let mut sizes = *wanted;
     let mut taken_over = false;
@@ -74,7 +78,7 @@ pub fn load(pins: &Pins, wanted: &Sizes) -> Result<Datapath> {
     for map in layout::MAPS {
         loader.map_pin_path(map.name, pins.map(map.name));
     }
-    let datapath = finish(&mut loader, sizes, taken_over)?;
+    let datapath = finish(&mut loader, sizes, taken_over, log_drops)?;
     pin_program(pins, datapath)
 }
 
@@ -85,10 +89,17 @@ pub fn load(pins: &Pins, wanted: &Sizes) -> Result<Datapath> {
 ///
 /// Where the kernel refuses a map or a program.
 pub fn load_unpinned(sizes: &Sizes) -> Result<Datapath> {
-    finish(&mut EbpfLoader::new(), *sizes, false)
+    finish(&mut EbpfLoader::new(), *sizes, false, false)
 }
 
-fn finish(loader: &mut EbpfLoader<'_>, sizes: Sizes, taken_over: bool) -> Result<Datapath> {
+fn finish(
+    loader: &mut EbpfLoader<'_>,
+    sizes: Sizes,
+    taken_over: bool,
+    log_drops: bool,
+) -> Result<Datapath> {
+    let level: &'static u8 = if log_drops { &(Level::Info as u8) } else { &0 };
+    loader.override_global(aya_log::LEVEL, level, true);
     for map in layout::MAPS {
         if let Some(size) = map.size {
             loader.map_max_entries(map.name, entries(size, &sizes));
@@ -106,7 +117,8 @@ fn finish(loader: &mut EbpfLoader<'_>, sizes: Sizes, taken_over: bool) -> Result
             .load()
             .with_context(|| format!("load program {name}: the kernel's verifier refused it"))?;
     }
-    Ok(Datapath { programs, tables, connections, sizes, taken_over })
+    let drops = log_drops.then(|| EbpfLogger::init(&mut programs.0)).transpose()?;
+    Ok(Datapath { programs, tables, connections, sizes, taken_over, drops })
 }
 
 impl Programs {

@@ -1,15 +1,23 @@
-//! Batch operations on maps, which aya has not: one system call for thousands of elements
-//! (`BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`, Linux 5.6; include/uapi/linux/bpf.h).
+//! The commands of `bpf(2)` that aya has not: map operations on thousands of elements at once
+//! (`BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`, Linux 5.6), and detaching a link at once
+//! (`BPF_LINK_DETACH`, Linux 5.9). See include/uapi/linux/bpf.h. All raw system calls are here.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 use bytemuck::{Pod, Zeroable};
 
+const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `union bpf_attr`'s `batch` member.
 #[repr(C)]
@@ -25,18 +33,49 @@ struct BatchAttr {
     flags: u64,
 }
 
-/// Calls `bpf(2)`; `attr.count` is what the kernel says it handled, also where it fails.
-fn bpf(command: libc::c_long, attr: &mut BatchAttr) -> io::Result<()> {
+/// `union bpf_attr`'s member of `BPF_OBJ_GET`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct ObjectAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// `union bpf_attr`'s `link_detach` member.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct LinkAttr {
+    link_fd: u32,
+}
+
+/// Calls `bpf(2)`. The kernel may write to the attribute, also where it fails.
+fn bpf<A: Pod>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: the attribute outlives the call and its size is given. Its pointers are to buffers
-    // that the callers below keep alive and size by the count that they pass.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<BatchAttr>())
-    };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    // that the callers below keep alive, of the sizes that they pass.
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Detaches the link pinned at `path`, and returns once it is: to unpin a link detaches it too, but
+/// some time later.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn detach_link(path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjectAttr { pathname: name.as_ptr() as u64, ..ObjectAttr::default() };
+    let fd = i32::try_from(bpf(BPF_OBJ_GET, &mut attr)?).map_err(io::Error::other)?;
+    // SAFETY: the kernel just opened it for us.
+    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw_fd(link.as_fd()) }).map(drop)
 }
 
 fn raw_fd(map: BorrowedFd<'_>) -> u32 {
-    u32::try_from(map.as_raw_fd()).expect("an open file descriptor is not negative")
+    // An open file descriptor is not negative.
+    map.as_raw_fd().unsigned_abs()
 }
 
 /// Reads every element of a hash map, `size` at a time, into `each`.
@@ -68,7 +107,7 @@ pub fn read_all<K: Pod, V: Pod>(
             ..BatchAttr::default()
         };
         let result = bpf(BPF_MAP_LOOKUP_BATCH, &mut attr);
-        match result.as_ref().map_err(io::Error::raw_os_error) {
+        match result.as_ref().map(drop).map_err(io::Error::raw_os_error) {
             Err(Some(libc::ENOSPC)) => {
                 size *= 2;
                 keys.resize(size, K::zeroed());
@@ -77,7 +116,7 @@ pub fn read_all<K: Pod, V: Pod>(
             }
             Err(Some(libc::EINTR)) => continue,
             Ok(()) | Err(Some(libc::ENOENT)) => {}
-            Err(_) => return result,
+            Err(_) => return result.map(drop),
         }
         let count = attr.count as usize;
         each(&keys[..count], &values[..count]);
@@ -104,5 +143,5 @@ pub fn write_array<V: Pod>(map: BorrowedFd<'_>, values: &[V]) -> io::Result<()> 
         map_fd: raw_fd(map),
         ..BatchAttr::default()
     };
-    bpf(BPF_MAP_UPDATE_BATCH, &mut attr)
+    bpf(BPF_MAP_UPDATE_BATCH, &mut attr).map(drop)
 }

@@ -1,0 +1,67 @@
+//! What the balancer costs: `cargo xtask bench`.
+//!
+//! `packets` runs the program itself on frames, `requests` runs it between a client and two web
+//! servers, `report` prints and records. Numbers are in nanoseconds per packet and in requests per
+//! second.
+
+mod datapath;
+mod packets;
+mod report;
+mod requests;
+mod scenarios;
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+
+/// Measures the cost per packet and the requests per second; needs root.
+#[derive(Parser)]
+struct Arguments {
+    /// Fewer and shorter rounds, smaller tables: for a look, not for a record.
+    #[arg(long)]
+    quick: bool,
+    /// Measure one part only.
+    #[arg(long)]
+    only: Option<Part>,
+    /// Where to write everything that was measured.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// The object file of the wrapper program.
+    #[arg(long)]
+    wrapper: PathBuf,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Packets,
+    Requests,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let wants = |part| arguments.only.is_none_or(|only| only == part);
+    let machine = report::Machine::read()?;
+    println!("{machine}");
+
+    let mut report = report::Report { machine, packets: None, requests: None };
+    if wants(Part::Packets) {
+        let packets = packets::measure(&arguments.wrapper, arguments.quick)?;
+        println!("\n{packets}");
+        report.packets = Some(packets);
+    }
+    if wants(Part::Requests) {
+        let requests = requests::measure(arguments.quick)?;
+        println!("\n{requests}");
+        report.requests = Some(requests);
+    }
+    if let Some(path) = &arguments.json {
+        let text = format!("{:#}\n", report.json());
+        fs::write(path, text).with_context(|| format!("write {}", path.display()))?;
+        println!("\nall rounds: {}", path.display());
+    }
+    Ok(())
+}

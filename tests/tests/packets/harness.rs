@@ -1,0 +1,270 @@
+//! The kernel harness: the real program over tables of its own, filled as the applier fills them,
+//! and frames run through it one at a time.
+//!
+//! Whatever a frame is, [`Harness::run`] checks what holds for all of them: one verdict is counted,
+//! the action is that verdict's, and a frame that is not ours or is dropped keeps its bytes.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use aya::programs::{TestRun as _, TestRunOptions};
+use evenkeel::{
+    config::PortRange,
+    dataplane::{Census, ConnectionTable, Dataplane as _, Kernel, Lifetimes},
+    loader::{self, Programs, Sizes},
+    plan::{BackendEntry, BackendId, ServiceEntry, ServiceKey},
+};
+use evenkeel_tests::frame::{describe, verify_checksums};
+use lb_common::{counters::BackendCounters, net::Hop};
+
+use crate::world::{BACK, BACK_MAC, FIRST_PORT, KINDS, Kind, Link, Way, backend_mac};
+
+/// XDP's action codes (include/uapi/linux/bpf.h).
+pub const XDP_DROP: u32 = 1;
+pub const XDP_PASS: u32 = 2;
+pub const XDP_TX: u32 = 3;
+pub const XDP_REDIRECT: u32 = 4;
+
+/// What the tables are filled with. Every kind has the same.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Connections that the tables hold.
+    pub connections: u32,
+    /// Weights of the backends.
+    pub weights: Vec<u8>,
+    /// How many source ports NAT has from [`FIRST_PORT`] on.
+    pub ports: u16,
+    /// How many source addresses NAT has.
+    pub sources: u8,
+    /// The interface towards the backends; zero: not known.
+    pub interface: u32,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self { connections: 1024, weights: vec![1], ports: 2000, sources: 1, interface: BACK }
+    }
+}
+
+/// What became of a frame.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    /// The XDP action.
+    pub action: u32,
+    /// The frame as the program left it.
+    pub bytes: Vec<u8>,
+    /// The verdict that was counted.
+    pub verdict: &'static str,
+}
+
+/// A loaded program with its tables.
+pub struct Harness {
+    pub tables: Kernel,
+    programs: Programs,
+    connections: ConnectionTable,
+    setup: Setup,
+}
+
+/// The id of a kind's `n`-th backend, from one.
+pub fn backend_id(kind: Kind, n: u8) -> BackendId {
+    BackendId(kind.id().0 * 16 + u32::from(n))
+}
+
+/// The ring of backends with these weights: one turn after the other.
+pub fn ring(kind: Kind, weights: &[u8]) -> Vec<BackendId> {
+    let turns = (1..).zip(weights).flat_map(|(n, weight)| (0..*weight).map(move |_| n));
+    turns.map(|n| backend_id(kind, n)).collect()
+}
+
+impl Harness {
+    pub fn new() -> Self {
+        Self::with(Setup::default())
+    }
+
+    pub fn with(setup: Setup) -> Self {
+        let sizes = Sizes { connections: setup.connections, services: 16, backends: 64 };
+        let datapath = loader::load_unpinned(&sizes).unwrap();
+        let mut harness = Self {
+            tables: datapath.tables,
+            programs: datapath.programs,
+            connections: datapath.connections,
+            setup,
+        };
+        harness.fill();
+        harness
+    }
+
+    fn fill(&mut self) {
+        let sources = |kind: Kind| (0..self.setup.sources).map(move |n| kind.source(n));
+        let mut filter: BTreeSet<_> = KINDS.into_iter().flat_map(sources).collect();
+        filter.extend(KINDS.map(|kind| kind.service().ip()));
+        self.tables.write_filter(&filter).unwrap();
+        for kind in KINDS {
+            for n in (1..).take(self.setup.weights.len()) {
+                self.write_backend(kind, n, self.setup.interface);
+            }
+            self.tables.write_address(kind.service().ip(), true).unwrap();
+            let ring = ring(kind, &self.setup.weights);
+            let entry = ServiceEntry { name: kind.to_string(), key: key(kind), ring, live: true };
+            self.tables.write_service_record(kind.id(), Some(&entry)).unwrap();
+            self.tables.write_ring(kind.id(), &entry.ring).unwrap();
+            self.tables.write_service(entry.key, kind.id()).unwrap();
+        }
+    }
+
+    /// Writes a backend that is reached by `interface`.
+    pub fn write_backend(&mut self, kind: Kind, n: u8, interface: u32) {
+        let id = backend_id(kind, n);
+        let name = format!("web-{n:02}");
+        let mut entry = BackendEntry::new(kind.to_string(), name, kind.backend(n), kind.protocol);
+        entry.hop = Hop { interface, source: BACK_MAC, destination: backend_mac(n) };
+        entry.sources = (0..self.setup.sources).map(|n| kind.source(n)).collect();
+        entry.ports = PortRange { low: FIRST_PORT, high: FIRST_PORT + self.setup.ports - 1 };
+        self.tables.reset_backend(id).unwrap();
+        self.tables.write_backend_record(id, Some(&entry)).unwrap();
+        self.tables.write_backend(id, &entry).unwrap();
+    }
+
+    /// Makes a kind's service known no more; its connections stay.
+    pub fn remove_service(&mut self, kind: Kind) {
+        self.tables.remove_service(key(kind)).unwrap();
+        self.tables.write_ring(kind.id(), &[]).unwrap();
+    }
+
+    /// Runs a frame that came in by the loopback.
+    pub fn run(&self, frame: &[u8]) -> Ran {
+        self.run_from(None, frame)
+    }
+
+    /// Runs a frame that came in by `interface`, which this thread's namespace must have.
+    pub fn run_from(&self, interface: Option<u32>, frame: &[u8]) -> Ran {
+        let before = self.verdicts();
+        let (action, bytes) = self.send(interface, frame);
+        let moved: Vec<_> = before
+            .iter()
+            .zip(self.verdicts())
+            .filter(|(before, after)| before.1 != after.1)
+            .map(|((name, before), (_, after))| (*name, after - before))
+            .collect();
+        let [(verdict, 1)] = moved[..] else {
+            panic!("not one verdict, but {moved:?} for\n{}", describe(frame));
+        };
+        let ran = Ran { action, bytes, verdict };
+        let context = || format!("{verdict} for\n{}", describe(frame));
+        let rewritten = verdict.starts_with("to-") || verdict == "pass-no-next-hop";
+        match verdict.split_once('-').unwrap().0 {
+            "to" => assert!([XDP_TX, XDP_REDIRECT].contains(&ran.action), "{}", context()),
+            "pass" => assert_eq!(ran.action, XDP_PASS, "{}", context()),
+            _ => assert_eq!(ran.action, XDP_DROP, "{}", context()),
+        }
+        if rewritten {
+            let right = |bytes: &[u8]| verify_checksums(bytes).is_ok();
+            assert_eq!(right(&ran.bytes), right(frame), "checksums after {}", context());
+        } else {
+            assert_eq!(ran.bytes, frame, "{}", context());
+        }
+        ran
+    }
+
+    /// Runs a frame and checks nothing: several threads may do so at once.
+    pub fn send(&self, interface: Option<u32>, frame: &[u8]) -> (u32, Vec<u8>) {
+        let mut out = vec![0; frame.len() + 256];
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
+        let length = u32::try_from(frame.len()).unwrap();
+        let context = [0, length, 0, interface.unwrap_or_default(), 0, 0];
+        let context: Vec<u8> = context.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ctx_in: interface.is_some().then_some(&context),
+            ..TestRunOptions::new()
+        };
+        let result = self.programs.balancer().unwrap().test_run(options).unwrap();
+        out.truncate(result.data_size_out.try_into().unwrap());
+        (result.return_value, out)
+    }
+
+    /// A frame that must pass untouched.
+    pub fn passes(&self, name: &str, frame: &[u8], verdict: &str) {
+        let ran = self.run(frame);
+        assert_eq!((ran.verdict, ran.action), (verdict, XDP_PASS), "{name}");
+        assert_eq!(ran.bytes, frame, "{name}");
+    }
+
+    /// A frame that must be dropped.
+    pub fn drops(&self, name: &str, frame: &[u8], verdict: &str) {
+        let ran = self.run(frame);
+        assert_eq!((ran.verdict, ran.action), (verdict, XDP_DROP), "{name}");
+    }
+
+    /// A frame that must leave as `expected`.
+    pub fn forwards(&self, name: &str, way: Way, frame: &[u8], expected: &[u8]) {
+        let ran = self.run(frame);
+        let (verdict, action) = match way {
+            Way::Forth => ("to-backend", XDP_REDIRECT),
+            // The harness's clients come by the loopback, and so do the replies' packets.
+            Way::Back => ("to-client", XDP_TX),
+        };
+        assert_eq!((ran.verdict, ran.action), (verdict, action), "{name}");
+        same(name, &ran.bytes, expected);
+    }
+
+    /// A connection's plain packet, which must be forwarded as the connection says.
+    pub fn carries(&self, link: &Link, way: Way, flags: u8) {
+        let (frame, expected) = link.plain(way, flags);
+        self.forwards(&format!("{} {way:?} {flags:#04x}", link.kind), way, &frame, &expected);
+    }
+
+    /// A kind's counters of its `n`-th backend.
+    pub fn counters(&self, kind: Kind, n: u8) -> BackendCounters {
+        self.tables.backend_counters(backend_id(kind, n)).unwrap()
+    }
+
+    /// Connections opened at and ended by a backend.
+    pub fn opened_closed(&self, kind: Kind, n: u8) -> (u64, u64) {
+        let counters = self.counters(kind, n);
+        (counters.opened, counters.closed)
+    }
+
+    fn verdicts(&self) -> Vec<(&'static str, u64)> {
+        self.tables.verdicts().unwrap()
+    }
+
+    /// How often a verdict was given.
+    pub fn verdict(&self, name: &str) -> u64 {
+        self.verdicts().iter().find(|(known, _)| *known == name).unwrap().1
+    }
+
+    /// What the connection tables hold; nothing is ended.
+    pub fn census(&self) -> Census {
+        let census = self.sweep(&lifetimes(Duration::MAX));
+        assert_eq!(census.ended, 0);
+        census
+    }
+
+    pub fn sweep(&self, lifetimes: &Lifetimes) -> Census {
+        self.connections.sweep(self.programs.expire().unwrap(), lifetimes).unwrap()
+    }
+
+    pub fn cut(&self, kind: Kind, n: u8) -> Census {
+        self.connections.cut(self.programs.expire().unwrap(), backend_id(kind, n)).unwrap()
+    }
+}
+
+fn key(kind: Kind) -> ServiceKey {
+    ServiceKey { address: kind.service(), protocol: kind.protocol }
+}
+
+/// The same lifetime in every state.
+pub fn lifetimes(all: Duration) -> Lifetimes {
+    Lifetimes { opening: all, established: all, closing: all, closed: all, udp: all }
+}
+
+/// Compares frames, legibly.
+pub fn same(name: &str, got: &[u8], expected: &[u8]) {
+    assert!(
+        got == expected,
+        "{name}\n--- got\n{}\n--- expected\n{}\n{got:02x?}\n{expected:02x?}",
+        describe(got),
+        describe(expected)
+    );
+}

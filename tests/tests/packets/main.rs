@@ -1,0 +1,28 @@
+//! The data path, packet by packet, through the kernel's test-run: named frames, the verdict that
+//! each gets, and the bytes that leave.
+//!
+//! The real program runs here, attached to nothing. What it must answer is built by the frame
+//! builder, with checksums computed in full; no expectation comes from the balancer's own crates.
+
+#[cfg(test)]
+mod expire;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod harness;
+#[cfg(test)]
+mod nexthop;
+#[cfg(test)]
+mod ports;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod scheduling;
+#[cfg(test)]
+mod states;
+#[cfg(test)]
+mod strangers;
+#[cfg(test)]
+mod truncation;
+#[cfg(test)]
+mod world;
