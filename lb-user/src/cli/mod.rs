@@ -29,6 +29,7 @@ pub struct Cli {
 }
 
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Places")]
 struct Places {
     /// Configuration file
     #[arg(long, global = true, value_name = "FILE", default_value = "/etc/evenkeel/evenkeel.toml")]

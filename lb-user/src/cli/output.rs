@@ -78,6 +78,11 @@ pub fn count(number: u64) -> String {
     text
 }
 
+/// A number of things.
+pub fn counted(number: usize, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 /// Bytes in the unit that suits them.
 pub fn bytes(number: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
@@ -125,6 +130,8 @@ mod tests {
         assert_eq!(count(0), "0");
         assert_eq!(count(999), "999");
         assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "backend"), "1 backend");
+        assert_eq!(counted(0, "backend"), "0 backends");
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(104_857_600), "100.0 MiB");
         assert_eq!(span(0), "0s");

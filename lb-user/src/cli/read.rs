@@ -232,9 +232,10 @@ pub fn check(file: &Path, format: Output) -> Result<()> {
     let services = &loaded.config.services;
     let backends: usize = services.iter().map(|service| service.backends.len()).sum();
     output::print(&format!(
-        "{}: valid: {} services, {backends} backends, {} warnings\n",
+        "{}: valid: {}, {}, {}\n",
         file.display(),
-        services.len(),
-        loaded.warnings.len()
+        output::counted(services.len(), "service"),
+        output::counted(backends, "backend"),
+        output::counted(loaded.warnings.len(), "warning")
     ))
 }

@@ -4,7 +4,11 @@
 //! Whatever a frame is, [`Harness::run`] checks what holds for all of them: one verdict is counted,
 //! the action is that verdict's, and a frame that is not ours or is dropped keeps its bytes.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use evenkeel::{
@@ -58,10 +62,12 @@ pub struct Ran {
 
 /// A loaded program with its tables.
 pub struct Harness {
-    pub tables: Kernel,
+    tables: Mutex<Kernel>,
     programs: Programs,
     connections: ConnectionTable,
     setup: Setup,
+    /// The verdicts as the last run left them; `None`: not known.
+    counted: Mutex<Option<Vec<(&'static str, u64)>>>,
 }
 
 /// The id of a kind's `n`-th backend, from one.
@@ -83,51 +89,68 @@ impl Harness {
     pub fn with(setup: Setup) -> Self {
         let sizes = Sizes { connections: setup.connections, services: 16, backends: 64 };
         let datapath = loader::load_unpinned(&sizes).unwrap();
-        let mut harness = Self {
-            tables: datapath.tables,
+        let harness = Self {
+            tables: Mutex::new(datapath.tables),
             programs: datapath.programs,
             connections: datapath.connections,
             setup,
+            counted: Mutex::new(None),
         };
         harness.fill();
         harness
     }
 
-    fn fill(&mut self) {
+    fn fill(&self) {
         let sources = |kind: Kind| (0..self.setup.sources).map(move |n| kind.source(n));
         let mut filter: BTreeSet<_> = KINDS.into_iter().flat_map(sources).collect();
         filter.extend(KINDS.map(|kind| kind.service().ip()));
-        self.tables.write_filter(&filter).unwrap();
+        self.tables().write_filter(&filter).unwrap();
         for kind in KINDS {
             for n in (1..).take(self.setup.weights.len()) {
-                self.write_backend(kind, n, self.setup.interface);
+                let (id, entry) = (backend_id(kind, n), self.backend(kind, n));
+                self.tables().reset_backend(id).unwrap();
+                self.tables().write_backend_record(id, Some(&entry)).unwrap();
+                self.tables().write_backend(id, &entry).unwrap();
             }
-            self.tables.write_address(kind.service().ip(), true).unwrap();
+            self.tables().write_address(kind.service().ip(), true).unwrap();
             let ring = ring(kind, &self.setup.weights);
             let entry = ServiceEntry { name: kind.to_string(), key: key(kind), ring, live: true };
-            self.tables.write_service_record(kind.id(), Some(&entry)).unwrap();
-            self.tables.write_ring(kind.id(), &entry.ring).unwrap();
-            self.tables.write_service(entry.key, kind.id()).unwrap();
+            self.tables().write_service_record(kind.id(), Some(&entry)).unwrap();
+            self.tables().write_ring(kind.id(), &entry.ring).unwrap();
+            self.tables().write_service(entry.key, kind.id()).unwrap();
         }
     }
 
-    /// Writes a backend that is reached by `interface`.
-    pub fn write_backend(&mut self, kind: Kind, n: u8, interface: u32) {
-        let id = backend_id(kind, n);
+    fn tables(&self) -> MutexGuard<'_, Kernel> {
+        self.tables.lock().unwrap()
+    }
+
+    fn backend(&self, kind: Kind, n: u8) -> BackendEntry {
         let name = format!("web-{n:02}");
         let mut entry = BackendEntry::new(kind.to_string(), name, kind.backend(n), kind.protocol);
+        let interface = self.setup.interface;
         entry.hop = Hop { interface, source: BACK_MAC, destination: backend_mac(n) };
         entry.sources = (0..self.setup.sources).map(|n| kind.source(n)).collect();
         entry.ports = PortRange { low: FIRST_PORT, high: FIRST_PORT + self.setup.ports - 1 };
-        self.tables.reset_backend(id).unwrap();
-        self.tables.write_backend_record(id, Some(&entry)).unwrap();
-        self.tables.write_backend(id, &entry).unwrap();
+        entry
+    }
+
+    /// Makes known by which interface a backend is reached.
+    pub fn write_way(&self, kind: Kind, n: u8, interface: u32) {
+        let mut entry = self.backend(kind, n);
+        entry.hop.interface = interface;
+        self.tables().write_backend(backend_id(kind, n), &entry).unwrap();
+    }
+
+    /// Swaps a kind's ring.
+    pub fn write_ring(&self, kind: Kind, ring: &[BackendId]) {
+        self.tables().write_ring(kind.id(), ring).unwrap();
     }
 
     /// Makes a kind's service known no more; its connections stay.
-    pub fn remove_service(&mut self, kind: Kind) {
-        self.tables.remove_service(key(kind)).unwrap();
-        self.tables.write_ring(kind.id(), &[]).unwrap();
+    pub fn remove_service(&self, kind: Kind) {
+        self.tables().remove_service(key(kind)).unwrap();
+        self.write_ring(kind, &[]);
     }
 
     /// Runs a frame that came in by the loopback.
@@ -137,14 +160,17 @@ impl Harness {
 
     /// Runs a frame that came in by `interface`, which this thread's namespace must have.
     pub fn run_from(&self, interface: Option<u32>, frame: &[u8]) -> Ran {
-        let before = self.verdicts();
+        let known = self.counted.lock().unwrap().take();
+        let before = known.unwrap_or_else(|| self.verdicts());
         let (action, bytes) = self.send(interface, frame);
+        let after = self.verdicts();
         let moved: Vec<_> = before
             .iter()
-            .zip(self.verdicts())
+            .zip(&after)
             .filter(|(before, after)| before.1 != after.1)
             .map(|((name, before), (_, after))| (*name, after - before))
             .collect();
+        *self.counted.lock().unwrap() = Some(after);
         let [(verdict, 1)] = moved[..] else {
             panic!("not one verdict, but {moved:?} for\n{}", describe(frame));
         };
@@ -167,6 +193,7 @@ impl Harness {
 
     /// Runs a frame and checks nothing: several threads may do so at once.
     pub fn send(&self, interface: Option<u32>, frame: &[u8]) -> (u32, Vec<u8>) {
+        *self.counted.lock().unwrap() = None;
         let mut out = vec![0; frame.len() + 256];
         // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress.
         let length = u32::try_from(frame.len()).unwrap();
@@ -216,7 +243,7 @@ impl Harness {
 
     /// A kind's counters of its `n`-th backend.
     pub fn counters(&self, kind: Kind, n: u8) -> BackendCounters {
-        self.tables.backend_counters(backend_id(kind, n)).unwrap()
+        self.tables().backend_counters(backend_id(kind, n)).unwrap()
     }
 
     /// Connections opened at and ended by a backend.
@@ -226,12 +253,17 @@ impl Harness {
     }
 
     fn verdicts(&self) -> Vec<(&'static str, u64)> {
-        self.tables.verdicts().unwrap()
+        self.tables().verdicts().unwrap()
     }
 
     /// How often a verdict was given.
     pub fn verdict(&self, name: &str) -> u64 {
         self.verdicts().iter().find(|(known, _)| *known == name).unwrap().1
+    }
+
+    /// Entries of a kind's connections, two for each.
+    pub fn entries(&self, kind: Kind) -> u64 {
+        self.census().by_service.get(&kind.id()).copied().unwrap_or_default()
     }
 
     /// What the connection tables hold; nothing is ended.

@@ -1,1 +1,122 @@
-//! Pending.
+//! NAT's source ports: reused as late as possible, and never given out twice at once.
+
+use std::{collections::BTreeMap, net::IpAddr, thread};
+
+use evenkeel_tests::frame::{RST, SYN, parse};
+
+use crate::{
+    harness::{Harness, Setup, XDP_REDIRECT},
+    world::{FIRST_PORT, KINDS, Kind, Link, TCP_KINDS, Way},
+};
+
+/// A SYN of the `turn`-th client.
+fn opening(kind: Kind, turn: u16) -> Vec<u8> {
+    Link::new(kind, turn).frame(Way::Forth, SYN).build()
+}
+
+/// The source that NAT gave a frame.
+fn source(bytes: &[u8]) -> (IpAddr, u16) {
+    let parsed = parse(bytes).unwrap();
+    (parsed.source, parsed.source_port)
+}
+
+fn close(harness: &Harness, kind: Kind, turn: u16) {
+    let reset = Link::new(kind, turn).frame(Way::Forth, RST).build();
+    assert_eq!(harness.run(&reset).verdict, "to-backend");
+}
+
+#[test]
+fn a_port_is_reused_after_all_others() {
+    let harness = Harness::with(Setup { ports: 5, sources: 2, ..Setup::default() });
+    for kind in TCP_KINDS {
+        let ports = FIRST_PORT..FIRST_PORT + 5;
+        let all: Vec<_> =
+            (0..2).flat_map(|n| ports.clone().map(move |port| (kind.source(n), port))).collect();
+        // Each is over before the next begins, so that every port is free every time.
+        for (turn, expected) in (0..).zip(all.iter().cycle().take(35)) {
+            let ran = harness.run(&opening(kind, turn));
+            assert_eq!(source(&ran.bytes), *expected, "{kind}: connection {turn}");
+            close(&harness, kind, turn);
+        }
+        assert_eq!(harness.opened_closed(kind, 1), (35, 35));
+        // Closed connections linger only until their ports are wanted.
+        assert_eq!(harness.entries(kind), 2 * 10);
+    }
+}
+
+#[test]
+fn the_only_free_port_is_found() {
+    let harness = Harness::with(Setup { ports: 5, ..Setup::default() });
+    for kind in TCP_KINDS {
+        for turn in 0..5 {
+            harness.run(&opening(kind, turn));
+        }
+        for turn in 5..20 {
+            harness.drops("all are in use", &opening(kind, 100 + turn), "drop-no-source-port");
+            // Of the connections at hand, the third is always the one that ends.
+            let victim = if turn == 5 { 2 } else { turn - 1 };
+            close(&harness, kind, victim);
+            let ran = harness.run(&opening(kind, turn));
+            assert_eq!(source(&ran.bytes).1, FIRST_PORT + 2, "{kind}");
+        }
+        assert_eq!(harness.opened_closed(kind, 1), (20, 15), "{kind}");
+        assert_eq!(harness.entries(kind), 2 * 5, "{kind}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_never_given_out() {
+    const PORTS: u16 = 16;
+    let harness = Harness::with(Setup { ports: PORTS, ..Setup::default() });
+    for kind in TCP_KINDS {
+        let mut used = BTreeMap::new();
+        let mut state = 1_u32;
+        for turn in 0..400 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let index = usize::try_from(state >> 16).unwrap();
+            if index % 5 < 2 && !used.is_empty() {
+                let port = *used.keys().nth(index % used.len()).unwrap();
+                close(&harness, kind, used.remove(&port).unwrap());
+                continue;
+            }
+            let frame = opening(kind, turn);
+            if used.len() == usize::from(PORTS) {
+                harness.drops("all are in use", &frame, "drop-no-source-port");
+                continue;
+            }
+            let ran = harness.run(&frame);
+            assert_eq!(ran.verdict, "to-backend", "{kind}: {} are in use", used.len());
+            let (_, port) = source(&ran.bytes);
+            assert!((FIRST_PORT..FIRST_PORT + PORTS).contains(&port));
+            assert_eq!(used.insert(port, turn), None, "{kind}: port {port} was in use");
+        }
+        let counters = harness.counters(kind, 1);
+        assert_eq!(counters.open(), u64::try_from(used.len()).unwrap(), "{kind}");
+    }
+}
+
+#[test]
+fn two_cpus_never_take_the_same_port() {
+    const EACH: u16 = 250;
+    let harness = &Harness::with(Setup { ports: 2 * EACH, ..Setup::default() });
+    for kind in KINDS {
+        let take = move |turns: std::ops::Range<u16>| -> Vec<u16> {
+            let take = |turn| {
+                let (action, bytes) = harness.send(None, &opening(kind, turn));
+                assert_eq!(action, XDP_REDIRECT, "{kind}");
+                source(&bytes).1
+            };
+            turns.map(take).collect()
+        };
+        let mut ports = thread::scope(|scope| {
+            let other = scope.spawn(move || take(EACH..2 * EACH));
+            let mut ports = take(0..EACH);
+            ports.extend(other.join().unwrap());
+            ports
+        });
+        ports.sort_unstable();
+        let all: Vec<_> = (FIRST_PORT..FIRST_PORT + 2 * EACH).collect();
+        assert_eq!(ports, all, "{kind}");
+        harness.drops("one more", &opening(kind, 2 * EACH), "drop-no-source-port");
+    }
+}

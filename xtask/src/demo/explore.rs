@@ -1,25 +1,36 @@
 //! `--keep`: the stage stays up, with commands that work when they are pasted.
 
-use std::{fs, thread, time::Duration};
+use std::{fs, path::PathBuf, thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use evenkeel_tests::{frame::Frame, topology::Family};
+use evenkeel_tests::{
+    frame::Frame,
+    servers::PORT,
+    topology::{Family, Host},
+};
 
-use super::{interrupt::Interrupt, screen::Screen, stage::Stage};
+use super::{
+    interrupt::Interrupt,
+    screen::Screen,
+    stage::{SERVICE, Stage},
+};
 use crate::host;
 
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Says how to look around, and waits for Ctrl-C.
 pub(super) fn keep(stage: &Stage, screen: &mut Screen, interrupt: &Interrupt) -> Result<()> {
-    let frame = stage.balancer.scratch().join("syn.bin");
+    let frame = syn_path(stage);
     // The defaults are a SYN of the lab's client; only the service is to be named.
     let syn = Frame::tcp4().to(Family::V4.vip(), 80).build();
     fs::write(&frame, syn).with_context(|| format!("write {}", frame.display()))?;
 
     screen.line("\nIt stays up. In another terminal, as root:")?;
     for (what, command) in commands(stage) {
-        screen.line(&format!("\n  # {what}\n  {command}"))?;
+        if !what.is_empty() {
+            screen.line(&format!("\n  # {what}"))?;
+        }
+        screen.line(&format!("  {command}"))?;
     }
     screen.line("\nThe daemon's files (configuration, log) are in")?;
     screen.line(&format!("  {}", stage.balancer.scratch().display()))?;
@@ -30,6 +41,7 @@ pub(super) fn keep(stage: &Stage, screen: &mut Screen, interrupt: &Interrupt) ->
     screen.line("")
 }
 
+/// What each is for, and the command; one without a purpose goes on with the one before.
 fn commands(stage: &Stage) -> Vec<(String, String)> {
     let balancer = &stage.balancer;
     let evenkeel = format!(
@@ -37,26 +49,40 @@ fn commands(stage: &Stage) -> Vec<(String, String)> {
         balancer.binary_path().display(),
         balancer.socket_path().display()
     );
-    let enter = |path: std::path::PathBuf| format!("nsenter --net={}", path.display());
-    let client = enter(stage.lab.client.namespace.path());
+    let inside = |host: &Host| format!("nsenter --net={}", host.namespace.path().display());
+    let (client, edge) = (inside(&stage.lab.client), inside(&stage.lab.edge));
     let web_02 = &stage.lab.backends[1];
-    let inside = enter(web_02.namespace.path());
-    let address = web_02.address(Family::V4, evenkeel_tests::servers::PORT);
-    let edge = enter(stage.lab.edge.namespace.path());
-    let pins = balancer.bpffs_path().display();
-    let frame = balancer.scratch().join("syn.bin");
+    let (cable, address) = (inside(web_02), web_02.address(Family::V4, PORT));
+    let vip = Family::V4.vip();
+    let program = balancer.bpffs_path().join("program");
     let bpftool = if host::has_program("bpftool") { "" } else { " (package bpftool)" };
-    [
-        ("ask as the client; again, and the other server answers", format!("{client} curl http://{}/", Family::V4.vip())),
-        ("services, backends, health, share", format!("{evenkeel} status")),
-        ("the counters, every second", format!("{evenkeel} counters --watch")),
-        ("take a server out for good, and put it back", format!("{evenkeel} backend remove web web-02\n  {evenkeel} backend add web web-02 {address}")),
-        ("pull web-02's cable and plug it in again; the probes see it", format!("{inside} ip link set eth0 down\n  {inside} ip link set eth0 up")),
+
+    let ask = "ask as the client; ask again, and the other server answers";
+    let look = "services, backends, health, share";
+    let watch = "the counters, every second";
+    let remove = "take a server out for good, and put it back";
+    let pull = "pull web-02's cable, and plug it in again; the probes see it";
+    let run = format!("what the program does with a client's SYN; 4 is: redirect{bpftool}");
+    vec![
+        (ask.to_owned(), format!("{client} curl http://{vip}/")),
+        (look.to_owned(), format!("{evenkeel} status")),
+        (watch.to_owned(), format!("{evenkeel} counters --watch")),
+        (remove.to_owned(), format!("{evenkeel} backend remove {SERVICE} web-02")),
+        (String::new(), format!("{evenkeel} backend add {SERVICE} web-02 {address}")),
+        (pull.to_owned(), format!("{cable} ip link set eth0 down")),
+        (String::new(), format!("{cable} ip link set eth0 up")),
         (
-            &*format!("what would the kernel do with a client's SYN? 4 is: redirect{bpftool}"),
-            format!("{edge} bpftool prog run pinned {pins}/program data_in {} repeat 1", frame.display()),
+            run,
+            format!(
+                "{edge} bpftool prog run pinned {} data_in {} repeat 1",
+                program.display(),
+                syn_path(stage).display()
+            ),
         ),
     ]
-    .map(|(what, command)| (what.to_owned(), command))
-    .into()
+}
+
+/// The frame for `bpftool`.
+fn syn_path(stage: &Stage) -> PathBuf {
+    stage.balancer.scratch().join("syn.bin")
 }

@@ -65,7 +65,9 @@ fn play(screen: &mut Screen, interrupt: &Interrupt, keep: bool, log: &Path) -> R
     let told = story::tell(&mut stage, screen, interrupt).and_then(|()| {
         let seconds = start.elapsed().as_secs_f64();
         screen.line("")?;
-        screen.good(&format!("Every number above was checked. It took {seconds:.1} s."))?;
+        screen.good(&format!(
+            "Every claim above was checked, and is true. It took {seconds:.1} s."
+        ))?;
         if keep { explore::keep(&stage, screen, interrupt) } else { Ok(()) }
     });
     // The daemon's log goes with the stage.

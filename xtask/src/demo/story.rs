@@ -98,7 +98,7 @@ impl Story<'_> {
         let (made_before, failed_before) = (load.requests(), load.failures());
         self.stage.crash_web_02();
         let taken = self.await_active("web-02", false)?;
-        // Connections made before and after the ejection are counted apart: these two loads overlap.
+        // What is asked before and after the ejection is counted apart; traffic never pauses.
         let next = self.trickle()?;
         let during = load.stop()?;
         self.note(&during);
@@ -108,7 +108,7 @@ impl Story<'_> {
         ))?;
         self.show_log("down")?;
         self.screen.line(&format!(
-            "  until then every second new connection still went to it: of {} requests {} failed",
+            "  until then every second connection still went to it: of {} requests {} failed",
             during.ok + during.failed - made_before,
             during.failed
         ))?;
