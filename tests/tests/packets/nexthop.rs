@@ -1,6 +1,8 @@
 //! Where a forwarded packet leaves: the way that the controller keeps, else the kernel's; and
 //! replies by the way that their client's packets came.
 
+use std::fmt::Write as _;
+
 use anyhow::Result;
 use evenkeel_tests::{
     frame::{ACK, CLIENT_MAC, EDGE_MAC, PSH, SYN},
@@ -137,10 +139,12 @@ fn the_kernels_own_way_is_taken_where_it_has_one() {
     for kind in KINDS {
         let (source, backend, mac) = (kind.source(0), kind.backend(1).ip(), colons(backend_mac(1)));
         let (length, flags) = if kind.is_v4() { (24, "") } else { (64, " nodad") };
-        lines.push_str(&format!(
+        writeln!(
+            lines,
             "address replace {source}/{length} dev rear{flags}\n\
-             neighbour replace {backend} lladdr {mac} dev rear nud permanent\n"
-        ));
+             neighbour replace {backend} lladdr {mac} dev rear nud permanent"
+        )
+        .unwrap();
     }
     edge.ip(&lines).unwrap();
     edge.run(|| {

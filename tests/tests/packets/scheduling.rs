@@ -4,11 +4,12 @@
 use std::{
     collections::HashSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    panic::{self, AssertUnwindSafe},
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
 
-use evenkeel_tests::frame::{SYN, parse};
+use evenkeel_tests::frame::{SYN, describe, parse};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::{
@@ -33,8 +34,9 @@ impl Clients {
         let (host, port) = loop {
             self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let [a, b, c, d, e, ..] = (mixed ^ (mixed >> 27)).to_be_bytes();
-            let client = (u32::from_be_bytes([0, a, b, c]), u16::from_be_bytes([d | 4, e]));
+            let bytes = (mixed ^ (mixed >> 27)).to_be_bytes();
+            let host = u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]]);
+            let client = (host, u16::from_be_bytes([bytes[3] | 4, bytes[4]]));
             if self.seen.insert(client) {
                 break client;
             }
@@ -98,15 +100,15 @@ fn cpus() -> [usize; 2] {
 fn from_two_cpus(harness: &Harness, kind: Kind, seed: u64, counts: [usize; 2]) {
     thread::scope(|scope| {
         for ((cpu, count), seed) in cpus().into_iter().zip(counts).zip([2 * seed, 2 * seed + 1]) {
-            // The seeds' clients differ: all ports are odd for one and even for the other.
             let mut clients = Clients::new(seed);
             scope.spawn(move || {
                 let mut set = CpuSet::new();
                 set.set(cpu);
                 sched_setaffinity(None, &set).unwrap();
                 for _ in 0..count {
-                    let (action, _) = harness.send(None, &clients.opening(kind));
-                    assert_eq!(action, XDP_REDIRECT);
+                    let frame = clients.opening(kind);
+                    let (action, _) = harness.send(None, &frame);
+                    assert_eq!(action, XDP_REDIRECT, "{}", describe(&frame));
                 }
             });
         }
@@ -171,7 +173,8 @@ fn a_new_ring_shares_exactly_from_its_first_turn_and_moves_no_connection() {
 
 #[test]
 fn a_ring_swapped_under_traffic_refuses_nobody() {
-    let setup = Setup { weights: vec![1; 4], connections: 8192, ..Setup::default() };
+    // Ports for all on one backend: swaps fall as they will.
+    let setup = Setup { weights: vec![1; 4], connections: 8192, ports: 8000, ..Setup::default() };
     let harness = Harness::with(setup);
     let rings: [&[u8]; 3] = [&[1, 7, 2, 5], &[1, 0, 1, 0], &[0, 0, 0, 1]];
     let done = AtomicBool::new(false);
@@ -184,8 +187,12 @@ fn a_ring_swapped_under_traffic_refuses_nobody() {
                 harness.write_ring(TCP4, &ring(TCP4, weights));
             }
         });
-        from_two_cpus(&harness, TCP4, 5, [3000, 3000]);
+        let senders = panic::catch_unwind(AssertUnwindSafe(|| {
+            from_two_cpus(&harness, TCP4, 5, [3000, 3000]);
+        }));
+        // Also where they failed: this scope waits for the thread that swaps.
         done.store(true, Ordering::Relaxed);
+        senders.unwrap_or_else(|failure| panic::resume_unwind(failure));
     });
     assert_eq!(opened(&harness, TCP4, 4).iter().sum::<u64>(), 6000);
     assert_eq!(harness.verdict("to-backend"), 6000);

@@ -1,6 +1,6 @@
 //! A connection's life: what opens it, what ends it, and that either is counted once.
 
-use std::thread;
+use std::{sync::Barrier, thread};
 
 use evenkeel_tests::frame::{ACK, FIN, PSH, RST, SYN};
 
@@ -19,7 +19,9 @@ fn handshake(harness: &Harness, link: &Link) {
 }
 
 /// Packets one after the other, and how many of them it takes to close the connection.
-const ENDINGS: [(&str, &[(Way, u8)], Option<usize>); 12] = [
+type Ending = (&'static str, &'static [(Way, u8)], Option<usize>);
+
+const ENDINGS: [Ending; 12] = [
     ("nothing", &[], None),
     ("data", &[(FORTH, PSH | ACK), (BACK, PSH | ACK)], None),
     ("the client's end alone", &[(FORTH, FIN | ACK), (BACK, ACK), (BACK, PSH | ACK)], None),
@@ -148,15 +150,18 @@ fn a_datagram_ends_nothing() {
     }
 }
 
-/// Both ends of many connections at once, each from a thread of its own.
+/// Both ends of many connections, each at the same time as the other.
 fn crossed(harness: &Harness, kind: Kind, flags: u8, turns: std::ops::Range<u16>) {
     let links: Vec<_> = turns.map(|turn| Link::new(kind, turn)).collect();
     for link in &links {
         handshake(harness, link);
     }
+    let start = Barrier::new(2);
     let send = |way| {
         for link in &links {
-            harness.send(None, &link.plain(way, flags).0);
+            let (frame, _) = link.plain(way, flags);
+            start.wait();
+            harness.send(None, &frame);
         }
     };
     thread::scope(|scope| {
@@ -169,10 +174,10 @@ fn crossed(harness: &Harness, kind: Kind, flags: u8, turns: std::ops::Range<u16>
 fn ends_at_once_are_counted_once() {
     let harness = Harness::new();
     for kind in TCP_KINDS {
-        crossed(&harness, kind, FIN | ACK, 0..150);
-        assert_eq!(harness.opened_closed(kind, 1), (150, 150), "{kind}: FIN");
-        crossed(&harness, kind, RST, 150..300);
-        assert_eq!(harness.opened_closed(kind, 1), (300, 300), "{kind}: RST");
-        assert_eq!(harness.entries(kind), 2 * 300, "{kind}");
+        crossed(&harness, kind, FIN | ACK, 0..400);
+        assert_eq!(harness.opened_closed(kind, 1), (400, 400), "{kind}: FIN");
+        crossed(&harness, kind, RST, 400..800);
+        assert_eq!(harness.opened_closed(kind, 1), (800, 800), "{kind}: RST");
+        assert_eq!(harness.entries(kind), 2 * 800, "{kind}");
     }
 }

@@ -163,14 +163,11 @@ pub fn malformed(kind: Kind) -> Vec<(&'static str, Frame, &'static str)> {
 /// An address that is none of ours, but which the address filter takes for one.
 fn lookalike(kind: Kind) -> IpAddr {
     let mut bitmap: Bitmap = [0; filter::WORDS];
-    for kind in KINDS {
-        match kind.family {
-            Family::V4 => {
-                filter::insert(&mut bitmap, &Addr4::from_ip(kind.service().ip()).unwrap())
-            }
-            Family::V6 => {
-                filter::insert(&mut bitmap, &Addr6::from_ip(kind.service().ip()).unwrap())
-            }
+    for family in Family::BOTH {
+        if let Some(address) = Addr4::from_ip(family.vip()) {
+            filter::insert(&mut bitmap, &address);
+        } else if let Some(address) = Addr6::from_ip(family.vip()) {
+            filter::insert(&mut bitmap, &address);
         }
     }
     let strangers = |n: u32| -> (IpAddr, bool) {
