@@ -1,7 +1,8 @@
 //! The address filter: a bitmap that turns away what cannot be ours for a few nanoseconds.
 //!
 //! A bit is set for every service address and every NAT source address. A clear bit means: not
-//! ours. A set bit means: look it up. A collision costs that look-up and changes no verdict.
+//! ours. A set bit means: look it up. A collision costs that look-up; the packet passes all the same,
+//! counted under the name of what it then turned out not to be.
 
 use crate::net::Address;
 

@@ -20,8 +20,10 @@ pub const ETHER_IPV6: u16 = 0x86dd;
 const FRAGMENT_MASK: u16 = 0x3fff;
 
 /// IPv6's own headers between the fixed header and the transport (RFC 8200, section 4): hop-by-hop,
-/// routing, fragment, destination options.
-const EXTENSIONS: [u8; 4] = [0, 43, 44, 60];
+/// routing, destination options. The fragment header is a case of its own.
+const EXTENSIONS: [u8; 3] = [0, 43, 60];
+/// The fragment header (RFC 8200, section 4.5).
+const FRAGMENT_HEADER: u8 = 44;
 
 /// What an IP header says, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,6 +156,9 @@ impl Family for V6 {
         let payload = u16::from_be_bytes(header.payload_len) as usize;
         if header.vcf[0] >> 4 != 6 || payload > rest {
             return Err(Verdict::DROP_MALFORMED_IP);
+        }
+        if header.next_hdr == FRAGMENT_HEADER {
+            return Err(Verdict::PASS_FRAGMENT);
         }
         if EXTENSIONS.contains(&header.next_hdr) {
             return Err(Verdict::PASS_OPTIONS);

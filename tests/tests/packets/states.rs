@@ -174,10 +174,10 @@ fn crossed(harness: &Harness, kind: Kind, flags: u8, turns: std::ops::Range<u16>
 fn ends_at_once_are_counted_once() {
     let harness = Harness::new();
     for kind in TCP_KINDS {
-        crossed(&harness, kind, FIN | ACK, 0..400);
-        assert_eq!(harness.opened_closed(kind, 1), (400, 400), "{kind}: FIN");
-        crossed(&harness, kind, RST, 400..800);
-        assert_eq!(harness.opened_closed(kind, 1), (800, 800), "{kind}: RST");
-        assert_eq!(harness.entries(kind), 2 * 800, "{kind}");
+        crossed(&harness, kind, FIN | ACK, 0..100);
+        assert_eq!(harness.opened_closed(kind, 1), (100, 100), "{kind}: FIN");
+        crossed(&harness, kind, RST, 100..200);
+        assert_eq!(harness.opened_closed(kind, 1), (200, 200), "{kind}: RST");
+        assert_eq!(harness.entries(kind), 2 * 200, "{kind}");
     }
 }

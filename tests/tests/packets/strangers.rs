@@ -75,12 +75,12 @@ pub fn passed(kind: Kind) -> Vec<(&'static str, Frame, &'static str)> {
             (
                 "a first fragment",
                 frame.clone().extension(FRAGMENT, &[0, 0, 1, 0, 0, 0, 7]),
-                "pass-options",
+                "pass-fragment",
             ),
             (
                 "a later fragment",
                 frame.clone().extension(FRAGMENT, &[0, 5, 0xc8, 0, 0, 0, 7]),
-                "pass-options",
+                "pass-fragment",
             ),
         ]);
     }
