@@ -55,7 +55,7 @@ where
     let now = now();
     let mut ended = 0;
     for index in 0..MAX_CANDIDATES {
-        if index as u32 >= count {
+        if index >= count as usize {
             break;
         }
         let Some(candidate) = frame.take::<Unaligned<Candidate<F::Address>>>() else { break };

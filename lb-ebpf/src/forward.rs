@@ -16,6 +16,10 @@ use lb_ebpf::{
 
 use crate::maps::Tables;
 
+/// Bytes of a question to the kernel's FIB.
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "64 bytes")]
+const QUERY_SIZE: i32 = size_of::<bpf_fib_lookup>() as i32;
+
 /// What the kernel is told to do with a packet: an XDP action code.
 #[derive(Clone, Copy)]
 pub struct Action(pub u32);
@@ -100,9 +104,7 @@ fn ask_kernel<F: Family>(
     query.__bindgen_anon_3.ipv6_src = words(&F::source(header));
     query.__bindgen_anon_4.ipv6_dst = words(&F::destination(header));
     // SAFETY: the query is initialised and outlives the call, and its size is given.
-    let answer = unsafe {
-        fib_lookup(context.cast(), &raw mut query, size_of::<bpf_fib_lookup>() as i32, 0)
-    };
+    let answer = unsafe { fib_lookup(context.cast(), &raw mut query, QUERY_SIZE, 0) };
     (answer == 0).then_some(Hop {
         interface: query.ifindex,
         source: query.smac,

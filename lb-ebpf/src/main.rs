@@ -29,12 +29,14 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// Runs on every packet that a balanced interface receives.
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 pub fn evenkeel(context: XdpContext) -> u32 {
     pipeline::run(context.ctx)
 }
 
 /// Ends connections on the controller's word; attached nowhere.
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 pub fn expire(context: XdpContext) -> u32 {
     expire::run(context.ctx)
 }

@@ -54,6 +54,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
 /// Restores the packet and jumps.
 #[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 pub fn restore(context: XdpContext) -> u32 {
     if lay(&context).is_none() {
         return xdp_action::XDP_ABORTED;
