@@ -21,10 +21,8 @@ pub struct Flow<A> {
     pub source_port: Be16,
     /// Destination port.
     pub destination_port: Be16,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Zero: the kernel compares the bytes of a key.
-    pub reserved: [u8; 3],
+    /// IP protocol number, a whole word so that the key has no padding to be cleared.
+    pub protocol: u32,
 }
 
 /// The addresses and ports that a packet gets.
@@ -76,6 +74,9 @@ pub mod state {
     pub const CLIENT_FIN: u32 = 1 << 3;
     /// The backend sent a FIN.
     pub const BACKEND_FIN: u32 = 1 << 4;
+    /// The backend's FIN was the first: it, and not the client, keeps the connection's addresses and
+    /// ports in TIME-WAIT (RFC 9293, 3.6.1).
+    pub const BACKEND_FIRST: u32 = 1 << 6;
     /// Both sides sent a FIN, or one sent a RST, or the time ran out. Whoever sets this bit
     /// counts the connection as closed; it is set once.
     pub const CLOSED: u32 = 1 << 5;
@@ -107,9 +108,16 @@ impl<A: Address> Flow<A> {
             destination: destination.0,
             source_port: source.1,
             destination_port: destination.1,
-            protocol,
-            reserved: [0; 3],
+            protocol: u32::from(protocol),
         }
+    }
+
+    /// IP protocol number.
+    #[inline(always)]
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "made from a u8")]
+    pub const fn protocol(&self) -> u8 {
+        self.protocol as u8
     }
 }
 

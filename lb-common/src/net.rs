@@ -94,6 +94,13 @@ impl Addr6 {
         ])
     }
 
+    /// The address as words in memory, their bytes in network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn words(&self) -> &[u32; 4] {
+        &self.0
+    }
+
     /// The sixteen bytes as they stand on the wire.
     #[inline(always)]
     #[must_use]

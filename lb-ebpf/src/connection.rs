@@ -43,11 +43,11 @@ pub fn find_or_open<F: Tables>(
         Some(entry) => Ok(entry),
         None => {
             // Asked before the flags are: a port without a service is the host's own.
-            let key = ServiceKey::new(flow.destination, flow.destination_port, flow.protocol);
+            let key = ServiceKey::new(flow.destination, flow.destination_port, flow.protocol());
             if maps::service::<F>(&key).is_none() {
                 return Err(Verdict::PASS_NO_SERVICE);
             }
-            if flow.protocol == TCP && (!flags.syn || flags.ack) {
+            if flow.protocol() == TCP && (!flags.syn || flags.ack) {
                 return Err(Verdict::PASS_NO_CONNECTION);
             }
             open::<F>(flow, client, F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?)
@@ -62,7 +62,7 @@ fn open<F: Tables>(
     client: Hop,
     scratch: &mut Scratch<F::Address>,
 ) -> Result<Entry<F::Address>, Verdict> {
-    let key = ServiceKey::new(flow.destination, flow.destination_port, flow.protocol);
+    let key = ServiceKey::new(flow.destination, flow.destination_port, flow.protocol());
     let service = maps::service::<F>(&key).ok_or(Verdict::PASS_NO_SERVICE)?;
     let id = schedule::next(service)?;
     let backend = F::backends().get(id).ok_or(Verdict::DROP_INTERNAL)?;
@@ -82,7 +82,7 @@ fn open<F: Tables>(
         last_seen: now(),
         state: state::REVERSE,
     };
-    source_port::take::<F>(id, backend, flow.protocol, scratch)?;
+    source_port::take::<F>(id, backend, flow, scratch)?;
 
     let Scratch { connection, key: reverse, .. } = scratch;
     connection.rewrite = Rewrite {
@@ -117,7 +117,7 @@ pub fn follow<F: Tables>(
     client: Hop,
 ) {
     entry.touch(now());
-    let bits = tracking::advance(entry.state(), direction, flow.protocol == TCP, flags);
+    let bits = tracking::advance(entry.state(), direction, flow.protocol() == TCP, flags);
     let moved = direction == Direction::Forward && entry.get().client != client;
     if bits == 0 && !moved {
         return;

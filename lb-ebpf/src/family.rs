@@ -8,7 +8,10 @@ use lb_common::{
 };
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
-use crate::{checksum, frame::Header};
+use crate::{
+    checksum,
+    frame::{Header, put_address6},
+};
 
 /// `EtherType` of IPv4, in the host's byte order.
 pub const ETHER_IPV4: u16 = 0x0800;
@@ -173,8 +176,8 @@ impl Family for V6 {
 
     #[inline(always)]
     fn rewrite(header: &mut Ipv6Hdr, source: &Addr6, destination: &Addr6, _delta: u16) {
-        header.src_addr = source.to_wire();
-        header.dst_addr = destination.to_wire();
+        put_address6(&mut header.src_addr, source.words());
+        put_address6(&mut header.dst_addr, destination.words());
         header.hop_limit -= 1;
     }
 }

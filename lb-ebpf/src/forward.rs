@@ -12,6 +12,7 @@ use lb_common::{
 use lb_ebpf::{
     ethernet::Ethernet,
     family::{Family, Network},
+    frame::put_ethernet,
 };
 
 use crate::maps::Tables;
@@ -73,8 +74,8 @@ pub fn to_client(context: *mut xdp_md, ethernet: &mut Ethernet, client: &Hop) ->
 
 #[inline(always)]
 fn send(context: *mut xdp_md, ethernet: &mut Ethernet, hop: &Hop) -> Action {
-    ethernet.source = hop.source;
-    ethernet.destination = hop.destination;
+    put_ethernet(&mut ethernet.source, &hop.source);
+    put_ethernet(&mut ethernet.destination, &hop.destination);
     if hop.interface == ingress(context) {
         return Action(xdp_action::XDP_TX);
     }
@@ -107,9 +108,22 @@ fn ask_kernel<F: Family>(
     let answer = unsafe { fib_lookup(context.cast(), &raw mut query, QUERY_SIZE, 0) };
     (answer == 0).then_some(Hop {
         interface: query.ifindex,
-        source: query.smac,
-        destination: query.dmac,
+        source: answered(&raw const query.smac),
+        destination: answered(&raw const query.dmac),
     })
+}
+
+/// An Ethernet address of the kernel's answer, read by halves: the answer lies on the stack, where
+/// the verifier wants a word to be aligned, and the second address is not.
+#[inline(always)]
+fn answered(address: *const [u8; 6]) -> [u8; 6] {
+    let halves = address.cast::<u16>();
+    // SAFETY: six initialised bytes at an even offset of an aligned structure.
+    let [a, b, c] = unsafe {
+        [halves.read_volatile(), halves.add(1).read_volatile(), halves.add(2).read_volatile()]
+    };
+    let ([a, b], [c, d], [e, f]) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes());
+    [a, b, c, d, e, f]
 }
 
 /// An address in the first words of four.

@@ -31,6 +31,34 @@ unsafe impl Header for TcpHdr {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
 unsafe impl Header for UdpHdr {}
 
+/// Writes an Ethernet address in whole words: a copy of six bytes whose places may overlap, as the
+/// compiler has to think of a table and a packet, becomes a loop over bytes.
+#[inline(always)]
+pub fn put_ethernet(to: &mut [u8; 6], from: &[u8; 6]) {
+    let (from, to) = (from.as_ptr(), to.as_mut_ptr());
+    // SAFETY: both are six bytes, read and written as four and two at any alignment.
+    unsafe {
+        let (high, low) =
+            (from.cast::<u32>().read_unaligned(), from.add(4).cast::<u16>().read_unaligned());
+        to.cast::<u32>().write_unaligned(high);
+        to.add(4).cast::<u16>().write_unaligned(low);
+    }
+}
+
+/// Writes an IPv6 address in whole words, for the same reason.
+#[inline(always)]
+pub fn put_address6(to: &mut [u8; 16], from: &[u32; 4]) {
+    let [a, b, c, d] = *from;
+    let to = to.as_mut_ptr().cast::<u32>();
+    // SAFETY: sixteen bytes, written as four words at any alignment.
+    unsafe {
+        to.write_unaligned(a);
+        to.add(1).write_unaligned(b);
+        to.add(2).write_unaligned(c);
+        to.add(3).write_unaligned(d);
+    }
+}
+
 /// What is left of a frame.
 pub struct Frame<'a> {
     next: usize,

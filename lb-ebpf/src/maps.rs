@@ -259,7 +259,7 @@ pub fn partner<F: Tables>(
     flow: &Flow<F::Address>,
     room: &mut Flow<F::Address>,
 ) -> Option<Entry<F::Address>> {
-    *room = entry.get().partner(flow.protocol);
+    *room = entry.get().partner(flow.protocol());
     let partner = find::<F>(room)?;
     let rewrite = &partner.get().rewrite;
     let back = rewrite.source == flow.destination

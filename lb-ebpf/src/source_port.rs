@@ -1,13 +1,20 @@
-//! NAT's source ports: each backend has a cursor that walks its addresses and ports in turn, so a
-//! port is used again only when all the others were.
+//! NAT's source ports: which address and port a connection has towards its backend.
 //!
 //! A port is taken by inserting the reverse entry under it: the table itself is the allocator, and
 //! two CPUs cannot take the same one.
+//!
+//! A backend that closed first keeps the port in TIME-WAIT for a minute, and takes a new SYN from it
+//! only where sequence number or timestamp went on (RFC 6191): so it does for the same client's
+//! port, and for another client's every other time; then the client waits a second for its
+//! retransmission. Hence the order: first the port that belongs to the client's own address and
+//! port, which that client alone reuses as it would without us; if another client's connection is
+//! there, or still lingers, a cursor that walks all ports, so that one rests as long as it can; and
+//! only when a few in a row are taken, one whose connection is over but lingers.
 
 use lb_common::{
     backend::{Backend, MAX_SOURCES},
     connection::{Flow, state},
-    net::Be16,
+    net::{Address as _, Be16},
     verdict::Verdict,
 };
 use lb_ebpf::nat;
@@ -18,6 +25,9 @@ use crate::maps::{self, InsertError, Scratch, Tables};
 /// ports in long use, one connection in 2^32 is refused.
 const TRIES: u32 = 32;
 
+/// Ports that are tried before one is taken whose connection is over but lingers.
+const UNRESTED: u32 = 8;
+
 /// Takes a source port towards `backend` by inserting the scratch room's connection, a reverse
 /// entry, under it. Leaves the entry's key in the scratch room; sets the entry's deltas, which
 /// depend on the port.
@@ -25,7 +35,7 @@ const TRIES: u32 = 32;
 pub fn take<F: Tables>(
     id: u32,
     backend: &Backend<F::Address>,
-    protocol: u8,
+    flow: &Flow<F::Address>,
     scratch: &mut Scratch<F::Address>,
 ) -> Result<(), Verdict> {
     let ports = u64::from(backend.port_count);
@@ -33,8 +43,12 @@ pub fn take<F: Tables>(
     if ports == 0 || sources == 0 {
         return Err(Verdict::DROP_NO_SOURCE_PORT);
     }
-    for _ in 0..TRIES {
-        let turn = maps::next_source(id).ok_or(Verdict::DROP_INTERNAL)?;
+    for attempt in 0..TRIES {
+        let turn = if attempt == 0 {
+            u64::from(flow.source.fold32()) + u64::from(flow.source_port.get())
+        } else {
+            maps::next_source(id).ok_or(Verdict::DROP_INTERNAL)?
+        };
         #[expect(clippy::cast_possible_truncation, reason = "less than `ports`, a u16")]
         let port = backend.first_port.wrapping_add((turn % ports) as u16);
         #[expect(clippy::cast_possible_truncation, reason = "less than `sources`, a u16")]
@@ -42,7 +56,7 @@ pub fn take<F: Tables>(
         scratch.key = Flow::new(
             (backend.address, backend.port),
             (backend.sources[source], Be16::new(port)),
-            protocol,
+            flow.protocol(),
         );
         let connection = &mut scratch.connection;
         (connection.network_delta, connection.transport_delta) =
@@ -52,7 +66,8 @@ pub fn take<F: Tables>(
             Err(InsertError::Full) => return Err(Verdict::DROP_TABLE_FULL),
             Err(InsertError::Exists) => {}
         }
-        if reclaim::<F>(scratch)
+        if attempt >= UNRESTED
+            && reclaim::<F>(scratch)
             && maps::insert::<F>(&scratch.key, &scratch.connection, false).is_ok()
         {
             return Ok(());

@@ -34,7 +34,8 @@ pub const fn advance(now: u32, direction: Direction, tcp: bool, flags: Flags) ->
         }
         Direction::Reverse => {
             let answer = !tcp || (flags.syn && flags.ack);
-            let fin = if flags.fin { state::BACKEND_FIN } else { 0 };
+            let first = if now & state::CLIENT_FIN == 0 { state::BACKEND_FIRST } else { 0 };
+            let fin = if flags.fin { state::BACKEND_FIN | first } else { 0 };
             fin | if answer { state::ANSWERED } else { 0 }
         }
     };
@@ -75,6 +76,9 @@ mod tests {
         assert_eq!(open, state::ANSWERED | state::ESTABLISHED);
         let half = open | advance(open, Reverse, true, FIN);
         assert_eq!(half & (state::CLOSED | state::BACKEND_FIN), state::BACKEND_FIN);
+        assert_ne!(half & state::BACKEND_FIRST, 0);
+        let client_first = after(&[(Forward, FIN), (Reverse, FIN)]);
+        assert_eq!(client_first & state::BACKEND_FIRST, 0);
         let closed = half | advance(half, Forward, true, FIN);
         assert_ne!(closed & state::CLOSED, 0);
         assert!(reopens(closed, SYN) && !reopens(closed, SYN_ACK) && !reopens(half, SYN));

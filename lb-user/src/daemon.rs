@@ -182,7 +182,11 @@ async fn control(
         loaded,
         sizes,
         interfaces: node.interfaces,
-        connections: Arc::new(Connections { table: connections, programs }),
+        connections: Arc::new(Connections {
+            table: connections,
+            programs,
+            capacity: sizes.connections,
+        }),
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;

@@ -29,6 +29,8 @@ pub struct Connections {
     pub table: ConnectionTable,
     /// The programs.
     pub programs: Programs,
+    /// Connections that a family's table has room for.
+    pub capacity: u32,
 }
 
 /// What a walk found.
@@ -57,14 +59,20 @@ impl Connections {
 /// Where no thread can be made.
 pub fn start(connections: Arc<Connections>, found: mpsc::Sender<Swept>) -> Result<()> {
     let sweep = move || {
-        let lifetimes = Lifetimes::default();
+        let mut entries = 0;
         loop {
             let began = Instant::now();
+            let mut lifetimes = Lifetimes::default();
+            // Half full of what is there twice: a connection has two entries.
+            if entries > u64::from(connections.capacity) {
+                lifetimes = lifetimes.pressed();
+            }
             let walk = |connections: &Connections| {
                 connections.table.sweep(connections.programs.expire()?, &lifetimes)
             };
             match walk(&connections) {
                 Ok(census) => {
+                    entries = census.entries;
                     debug!(entries = census.entries, ended = census.ended, "swept");
                     if found.blocking_send(Swept { began, census }).is_err() {
                         return;

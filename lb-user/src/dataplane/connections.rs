@@ -38,6 +38,9 @@ pub struct Lifetimes {
     pub closing: Duration,
     /// TCP, over: long enough for the last acknowledgements and a retransmission.
     pub closed: Duration,
+    /// TCP, over, and the backend keeps it in TIME-WAIT: Linux does for a minute, and may refuse
+    /// another client's connection from the same port as long.
+    pub time_wait: Duration,
     /// UDP.
     pub udp: Duration,
 }
@@ -49,19 +52,27 @@ impl Default for Lifetimes {
             established: Duration::from_mins(124),
             closing: Duration::from_mins(4),
             closed: Duration::from_secs(4),
+            time_wait: Duration::from_mins(1),
             udp: Duration::from_secs(30),
         }
     }
 }
 
 impl Lifetimes {
+    /// The lifetimes for a table that fills: what is over makes room at once.
+    #[must_use]
+    pub fn pressed(self) -> Self {
+        Self { time_wait: self.closed, ..self }
+    }
+
     /// Ticks that an entry in this state may be idle. A reverse entry follows the state of its
     /// connection, so both ways give the same answer.
     fn ticks(&self, protocol: u8, bits: u32) -> u32 {
         let lifetime = if protocol != TCP {
             self.udp
         } else if bits & state::CLOSED != 0 {
-            self.closed
+            let waits = bits & state::BACKEND_FIRST != 0 && bits & state::BOTH_FINS != 0;
+            if waits { self.time_wait } else { self.closed }
         } else if bits & state::BOTH_FINS != 0 {
             self.closing
         } else if bits & state::ESTABLISHED != 0 {
@@ -153,7 +164,7 @@ fn walk_family<A: Address>(
             *census.by_service.entry(ServiceId(entry.service)).or_default() += 1;
             let seen =
                 Seen { backend: entry.backend, state: entry.state, last_packet: entry.last_seen };
-            let Some(idle_ticks) = judge(flow.protocol, &seen) else { continue };
+            let Some(idle_ticks) = judge(flow.protocol(), &seen) else { continue };
             candidates.push(Candidate { flow: *flow, idle_ticks });
             if candidates.len() == MAX_CANDIDATES {
                 end(expire, family, &mut candidates, census, &mut failure);

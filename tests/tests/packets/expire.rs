@@ -107,9 +107,8 @@ fn a_cut_ends_one_backends_connections_and_no_others() {
         // More than one request of the controller carries.
         let links: Vec<_> = (0..150)
             .map(|turn| {
-                let source = (kind.source(0), Link::new(kind, turn / 2).source.1);
                 let backend = if turn % 2 == 0 { 1 } else { 2 };
-                Link { source, backend, ..Link::new(kind, turn) }
+                Link { backend, ..Link::new(kind, turn) }
             })
             .collect();
         for link in &links {

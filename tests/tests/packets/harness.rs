@@ -20,7 +20,7 @@ use evenkeel::{
 use evenkeel_tests::frame::{describe, verify_checksums};
 use lb_common::{counters::BackendCounters, net::Hop};
 
-use crate::world::{BACK, BACK_MAC, FIRST_PORT, KINDS, Kind, Link, Way, backend_mac};
+use crate::world::{BACK, BACK_MAC, FIRST_PORT, KINDS, Kind, Link, PORTS, Way, backend_mac};
 
 /// XDP's action codes (include/uapi/linux/bpf.h).
 pub const XDP_DROP: u32 = 1;
@@ -45,7 +45,7 @@ pub struct Setup {
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { connections: 1024, weights: vec![1], ports: 2000, sources: 1, interface: BACK }
+        Self { connections: 1024, weights: vec![1], ports: PORTS, sources: 1, interface: BACK }
     }
 }
 
@@ -288,7 +288,14 @@ fn key(kind: Kind) -> ServiceKey {
 
 /// The same lifetime in every state.
 pub fn lifetimes(all: Duration) -> Lifetimes {
-    Lifetimes { opening: all, established: all, closing: all, closed: all, udp: all }
+    Lifetimes {
+        opening: all,
+        established: all,
+        closing: all,
+        closed: all,
+        time_wait: all,
+        udp: all,
+    }
 }
 
 /// Compares frames, legibly.

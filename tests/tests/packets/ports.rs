@@ -26,21 +26,45 @@ fn close(harness: &Harness, kind: Kind, turn: u16) {
 }
 
 #[test]
-fn a_port_is_reused_after_all_others() {
-    let harness = Harness::with(Setup { ports: 5, sources: 2, ..Setup::default() });
+fn a_port_is_reused_by_others_after_all_others() {
+    // As few as are tried before a port is taken that still lingers.
+    let harness = Harness::with(Setup { ports: 3, sources: 2, ..Setup::default() });
     for kind in TCP_KINDS {
-        let ports = FIRST_PORT..FIRST_PORT + 5;
+        let take = |turn| {
+            let ran = harness.run(&opening(kind, turn));
+            assert_eq!(ran.verdict, "to-backend", "{kind}: connection {turn}");
+            close(&harness, kind, turn);
+            source(&ran.bytes)
+        };
+        // Each is over before the next begins: every port could be taken every time, and none is
+        // before all the others were.
+        let mut first: Vec<_> = (0..6).map(take).collect();
+        first.sort_unstable();
+        let ports = FIRST_PORT..FIRST_PORT + 3;
         let all: Vec<_> =
             (0..2).flat_map(|n| ports.clone().map(move |port| (kind.source(n), port))).collect();
-        // Each is over before the next begins, so that every port is free every time.
-        for (turn, expected) in (0..).zip(all.iter().cycle().take(35)) {
-            let ran = harness.run(&opening(kind, turn));
-            assert_eq!(source(&ran.bytes), *expected, "{kind}: connection {turn}");
-            close(&harness, kind, turn);
-        }
-        assert_eq!(harness.opened_closed(kind, 1), (35, 35));
+        assert_eq!(first, all, "{kind}");
         // Closed connections linger only until their ports are wanted.
-        assert_eq!(harness.entries(kind), 2 * 10);
+        for turn in 6..30 {
+            assert!(all.contains(&take(turn)), "{kind}: connection {turn}");
+        }
+        assert_eq!(harness.opened_closed(kind, 1), (30, 30));
+        assert_eq!(harness.entries(kind), 2 * 6);
+    }
+}
+
+#[test]
+fn a_clients_own_port_comes_back_to_it() {
+    let harness = Harness::new();
+    for kind in TCP_KINDS {
+        // Other clients' connections in between have the cursor walk on.
+        for round in 0..20 {
+            let link = Link::new(kind, 7);
+            let ran = harness.run(&opening(kind, 7));
+            assert_eq!(source(&ran.bytes), link.source, "{kind}: round {round}");
+            close(&harness, kind, 7);
+            harness.run(&opening(kind, 100 + round));
+        }
     }
 }
 
@@ -48,16 +72,17 @@ fn a_port_is_reused_after_all_others() {
 fn the_only_free_port_is_found() {
     let harness = Harness::with(Setup { ports: 5, ..Setup::default() });
     for kind in TCP_KINDS {
-        for turn in 0..5 {
-            harness.run(&opening(kind, turn));
-        }
+        let mut ports: Vec<u16> =
+            (0..5).map(|turn| source(&harness.run(&opening(kind, turn)).bytes).1).collect();
+        let freed = ports.remove(2);
         for turn in 5..20 {
             harness.drops("all are in use", &opening(kind, 100 + turn), "drop-no-source-port");
             // Of the connections at hand, the third is always the one that ends.
             let victim = if turn == 5 { 2 } else { turn - 1 };
             close(&harness, kind, victim);
             let ran = harness.run(&opening(kind, turn));
-            assert_eq!(source(&ran.bytes).1, FIRST_PORT + 2, "{kind}");
+            assert_eq!(source(&ran.bytes).1, freed, "{kind}");
+            assert!(!ports.contains(&freed), "{kind}");
         }
         assert_eq!(harness.opened_closed(kind, 1), (20, 15), "{kind}");
         assert_eq!(harness.entries(kind), 2 * 5, "{kind}");

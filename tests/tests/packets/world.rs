@@ -22,6 +22,8 @@ pub const BACK: u32 = 77;
 pub const LOOPBACK: u32 = 1;
 /// The lowest source port of NAT.
 pub const FIRST_PORT: u16 = 1024;
+/// How many of them there are, where a test does not say.
+pub const PORTS: u16 = 2000;
 /// The lowest of the clients' ports.
 pub const CLIENT_PORT: u16 = 40_000;
 
@@ -109,6 +111,21 @@ pub struct Link {
     pub backend: u8,
 }
 
+/// Where among `ports` ports the one of a client's own address and port is: its address folded to a
+/// word, and its port, added up. Neighbouring ports of a client have neighbouring ports.
+pub fn own_port(client: (IpAddr, u16), ports: u16) -> u16 {
+    let word = |bytes: &[u8]| u32::from_ne_bytes(bytes.try_into().unwrap());
+    let folded = match client.0 {
+        IpAddr::V4(v4) => word(&v4.octets()),
+        IpAddr::V6(v6) => {
+            let words: Vec<u32> = v6.octets().chunks(4).map(word).collect();
+            let turned = [0, 7, 13, 19];
+            words.iter().zip(turned).fold(0, |all, (word, by)| all ^ word.rotate_left(by))
+        }
+    };
+    u16::try_from((u64::from(folded) + u64::from(client.1)) % u64::from(ports)).unwrap()
+}
+
 /// Which way a packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -126,19 +143,16 @@ pub const LIFE: [(&str, Way, u8); 5] = [
 ];
 
 impl Link {
-    /// The `turn`-th connection of the default client, from zero, to backend 1: NAT's ports are
-    /// walked in turn.
+    /// The `turn`-th connection of the default client, from zero, to backend 1, by the port that NAT
+    /// has for that client's port, of [`PORTS`].
     pub fn new(kind: Kind, turn: u16) -> Self {
         let client = match kind.family {
             Family::V4 => evenkeel_tests::frame::CLIENT4.into(),
             Family::V6 => evenkeel_tests::frame::CLIENT6.into(),
         };
-        Self {
-            kind,
-            client: (client, CLIENT_PORT + turn),
-            source: (kind.source(0), FIRST_PORT + turn),
-            backend: 1,
-        }
+        let client = (client, CLIENT_PORT + turn);
+        let source = (kind.source(0), FIRST_PORT + own_port(client, PORTS));
+        Self { kind, client, source, backend: 1 }
     }
 
     /// A packet as it reaches the edge.
