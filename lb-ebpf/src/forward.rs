@@ -117,13 +117,15 @@ fn ask_kernel<F: Family>(
 /// the verifier wants a word to be aligned, and the second address is not.
 #[inline(always)]
 fn answered(address: *const [u8; 6]) -> [u8; 6] {
-    let halves = address.cast::<u16>();
-    // SAFETY: six initialised bytes at an even offset of an aligned structure.
-    let [a, b, c] = unsafe {
-        [halves.read_volatile(), halves.add(1).read_volatile(), halves.add(2).read_volatile()]
+    // SAFETY: six initialised bytes, read whole at an even offset of an aligned structure.
+    let halves = unsafe {
+        [
+            address.cast::<[u8; 2]>().read_volatile(),
+            address.cast::<[u8; 2]>().add(1).read_volatile(),
+            address.cast::<[u8; 2]>().add(2).read_volatile(),
+        ]
     };
-    let ([a, b], [c, d], [e, f]) = (a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes());
-    [a, b, c, d, e, f]
+    bytemuck::cast(halves)
 }
 
 /// An address in the first words of four.

@@ -49,13 +49,13 @@ pub fn put_ethernet(to: &mut [u8; 6], from: &[u8; 6]) {
 #[inline(always)]
 pub fn put_address6(to: &mut [u8; 16], from: &[u32; 4]) {
     let [a, b, c, d] = *from;
-    let to = to.as_mut_ptr().cast::<u32>();
+    let to = to.as_mut_ptr();
     // SAFETY: sixteen bytes, written as four words at any alignment.
     unsafe {
-        to.write_unaligned(a);
-        to.add(1).write_unaligned(b);
-        to.add(2).write_unaligned(c);
-        to.add(3).write_unaligned(d);
+        to.cast::<u32>().write_unaligned(a);
+        to.add(4).cast::<u32>().write_unaligned(b);
+        to.add(8).cast::<u32>().write_unaligned(c);
+        to.add(12).cast::<u32>().write_unaligned(d);
     }
 }
 

@@ -32,14 +32,13 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         let tests = cargo().args(["test", "--workspace", "--"]).args(filters);
         return tests.run().context("some tests failed");
     }
-    let tests = cargo().args(["nextest", "run", "--workspace"]).args(filters);
-    tests.run().context("some tests failed")?;
     // nextest leaves out the examples in the documentation.
     if filters.is_empty() {
         let examples = cargo().args(["test", "--quiet", "--workspace", "--doc"]);
         examples.run().context("some examples in the documentation failed")?;
     }
-    Ok(())
+    let tests = cargo().args(["nextest", "run", "--workspace"]).args(filters);
+    tests.run().context("some tests failed")
 }
 
 /// Installs the programs that are missing, or says which packages to install.
