@@ -12,7 +12,7 @@ pub const EXPIRE_PROGRAM: &str = "expire";
 pub const LAYOUT: &str = "LAYOUT";
 /// One element: the [`crate::filter::Bitmap`].
 pub const ADDRESS_FILTER: &str = "ADDRESS_FILTER";
-/// Service addresses of IPv4, exactly; the value counts the services there.
+/// Service addresses of IPv4, exactly; the value is not used.
 pub const ADDRESSES_V4: &str = "ADDRESSES_V4";
 /// Service addresses of IPv6.
 pub const ADDRESSES_V6: &str = "ADDRESSES_V6";

@@ -1,6 +1,6 @@
 //! Attaching the XDP program to the interfaces, and taking over the links of an earlier daemon.
 
-use std::{collections::BTreeMap, fs};
+use std::fs;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::{
@@ -13,34 +13,19 @@ use tracing::{info, warn};
 use super::Pins;
 use crate::config::XdpMode;
 
-/// What became of each interface.
-#[derive(Debug, Default)]
-pub struct Attachments {
-    /// Mode by interface. A link that was taken over keeps the mode it has, told by the kernel.
-    pub modes: BTreeMap<String, Option<XdpMode>>,
-}
-
 /// Attaches the program to every interface, pins each link, and detaches interfaces that are not
 /// wanted any more.
 ///
 /// # Errors
 ///
 /// Where an interface can be attached in no permitted mode, or its link cannot be pinned.
-pub fn attach(
-    program: &mut Xdp,
-    pins: &Pins,
-    interfaces: &[String],
-    mode: XdpMode,
-) -> Result<Attachments> {
-    let mut attachments = Attachments::default();
+pub fn attach(program: &mut Xdp, pins: &Pins, interfaces: &[String], mode: XdpMode) -> Result<()> {
     for interface in interfaces {
-        let mode = if take_over(program, pins, interface)? {
+        if take_over(program, pins, interface)? {
             info!(interface, "link taken over, program swapped");
-            None
         } else {
-            Some(attach_fresh(program, pins, interface, mode)?)
-        };
-        attachments.modes.insert(interface.clone(), mode);
+            attach_fresh(program, pins, interface, mode)?;
+        }
     }
     for interface in pins.linked_interfaces()? {
         if !interfaces.contains(&interface) {
@@ -48,7 +33,7 @@ pub fn attach(
             info!(interface, "detached: no longer in the configuration");
         }
     }
-    Ok(attachments)
+    Ok(())
 }
 
 /// Puts the program into the link pinned for an interface, atomically. Says whether there was one
@@ -80,7 +65,7 @@ fn take_over(program: &mut Xdp, pins: &Pins, interface: &str) -> Result<bool> {
     }
 }
 
-fn attach_fresh(program: &mut Xdp, pins: &Pins, interface: &str, mode: XdpMode) -> Result<XdpMode> {
+fn attach_fresh(program: &mut Xdp, pins: &Pins, interface: &str, mode: XdpMode) -> Result<()> {
     let native = match mode {
         XdpMode::Generic => Err(anyhow!("generic mode was asked for")),
         XdpMode::Auto | XdpMode::Native => {
@@ -88,7 +73,7 @@ fn attach_fresh(program: &mut Xdp, pins: &Pins, interface: &str, mode: XdpMode) 
         }
     };
     let why = match (native, mode) {
-        (Ok(()), _) => return Ok(XdpMode::Native),
+        (Ok(()), _) => return Ok(()),
         (Err(error), XdpMode::Native) => {
             return Err(error).with_context(|| {
                 format!(
@@ -108,7 +93,7 @@ fn attach_fresh(program: &mut Xdp, pins: &Pins, interface: &str, mode: XdpMode) 
             "attached in generic mode, which is several times slower: native mode failed: {why:#}"
         );
     }
-    Ok(XdpMode::Generic)
+    Ok(())
 }
 
 fn attach_in(program: &mut Xdp, pins: &Pins, interface: &str, mode: Mode) -> Result<()> {

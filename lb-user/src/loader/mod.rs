@@ -7,7 +7,7 @@ mod load;
 mod mode;
 
 pub use self::{
-    attach::{Attachments, attach},
+    attach::attach,
     bpffs::Pins,
     load::{Datapath, Programs, Sizes, load, load_unpinned},
     mode::mode,
