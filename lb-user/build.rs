@@ -1,4 +1,5 @@
-//! Builds the XDP program and tells `lb-user` where the object is, in `EVENKEEL_PROGRAM`.
+//! Builds the XDP programs and tells `lb-user` where the objects are, in `EVENKEEL_PROGRAM` and
+//! `EVENKEEL_DECAP`.
 //!
 //! How it is compiled is the toolchain crate's business; this script only says what the object
 //! depends on, so that a binary never embeds a stale program.
@@ -14,6 +15,12 @@ use evenkeel_toolchain::{Object, ROAD_VARIABLE, Toolchain};
 
 /// What the program is made of, relative to the workspace. Cargo looks into directories.
 const SOURCES: [&str; 4] = ["Cargo.toml", "Cargo.lock", "lb-ebpf", "lb-common"];
+
+/// What is built, the file's name, and the variable that tells where it is.
+const OBJECTS: [(Object, &str, &str); 2] = [
+    (Object::Program, "evenkeel-ebpf.o", "EVENKEEL_PROGRAM"),
+    (Object::Decap, "evenkeel-decap.o", "EVENKEEL_DECAP"),
+];
 
 fn main() -> ExitCode {
     match build() {
@@ -45,10 +52,12 @@ fn build() -> Result<()> {
     for input in toolchain.inputs() {
         println!("cargo::rerun-if-changed={}", input.display());
     }
-    let object = toolchain.build(Object::Program, workspace, &nested_target(&out))?;
-    let program = out.join("evenkeel-ebpf.o");
-    copy_if_changed(&object, &program)?;
-    println!("cargo::rustc-env=EVENKEEL_PROGRAM={}", program.display());
+    for (object, name, variable) in OBJECTS {
+        let built = toolchain.build(object, workspace, &nested_target(&out))?;
+        let file = out.join(name);
+        copy_if_changed(&built, &file)?;
+        println!("cargo::rustc-env={variable}={}", file.display());
+    }
     Ok(())
 }
 

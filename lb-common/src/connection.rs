@@ -1,9 +1,10 @@
 //! The connection table: a flow's key, and the entry that holds all an established packet needs.
 //!
-//! A connection has two entries in the table of its family. The **forward** entry's key is the
+//! Under NAT a connection has two entries in the table of its family. The **forward** entry's key is the
 //! client's flow (client → service), the **reverse** entry's key is the backend's (backend → the
 //! source address and port that NAT chose). Each entry's rewrite is the other entry's key turned
-//! round, so either leads to the other.
+//! round, so either leads to the other. Where only the client's packets pass here (DSR, tunnels) there is
+//! the forward entry alone, and its rewrite is not used.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -60,6 +61,13 @@ pub struct Connection<A> {
     pub last_seen: u32,
     /// Bits of [`state`]; the forward entry's are the connection's.
     pub state: u32,
+    /// When it was opened, in microseconds of `CLOCK_MONOTONIC`, which wrap after 71 minutes.
+    pub opened: u32,
+    /// Its place among the unconfirmed connections, while it is one.
+    pub place: u32,
+    /// The number that the client's acknowledgement of the backend's SYN must have, in network
+    /// order; set when the backend answers.
+    pub answer: u32,
 }
 
 /// Bits of [`Connection::state`].
@@ -80,14 +88,27 @@ pub mod state {
     /// Both sides sent a FIN, or one sent a RST, or the time ran out. Whoever sets this bit
     /// counts the connection as closed; it is set once.
     pub const CLOSED: u32 = 1 << 5;
+    /// The backend refused the connection before it was established: the client's next SYN goes to
+    /// another one.
+    pub const REFUSED: u32 = 1 << 7;
     /// Both directions are finished.
     pub const BOTH_FINS: u32 = CLIENT_FIN | BACKEND_FIN;
+
+    /// Where one of [`crate::service::forwarding`] stands: how the connection's packets are
+    /// forwarded, whatever its service does by now.
+    pub const FORWARDING_SHIFT: u32 = 8;
+    /// Its mask, shifted down.
+    pub const FORWARDING_MASK: u32 = 3;
+    /// Where the number of backends stands that the client was sent to before this one.
+    pub const ATTEMPTS_SHIFT: u32 = 12;
+    /// Its mask, shifted down.
+    pub const ATTEMPTS_MASK: u32 = 7;
 }
 
 const _: () = {
     assert!(size_of::<Flow<Addr4>>() == 16 && size_of::<Flow<Addr6>>() == 40);
     assert!(size_of::<Rewrite<Addr4>>() == 12 && size_of::<Rewrite<Addr6>>() == 36);
-    assert!(size_of::<Connection<Addr4>>() == 48 && size_of::<Connection<Addr6>>() == 72);
+    assert!(size_of::<Connection<Addr4>>() == 60 && size_of::<Connection<Addr6>>() == 84);
 };
 
 // SAFETY: `repr(C)`, every field is `Pod`, and the sizes asserted above are the sums of the
@@ -132,6 +153,13 @@ impl<A: Address> Connection<A> {
             (rewrite.source, rewrite.source_port),
             protocol,
         )
+    }
+
+    /// How its packets are forwarded: one of [`crate::service::forwarding`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn forwarding(&self) -> u32 {
+        (self.state >> state::FORWARDING_SHIFT) & state::FORWARDING_MASK
     }
 
     /// Whether this is the reverse entry.

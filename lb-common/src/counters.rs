@@ -19,6 +19,31 @@ pub struct BackendCounters {
     pub opened: u64,
     /// Connections that ended.
     pub closed: u64,
+    /// Connections that the backend reset, established ones.
+    pub reset: u64,
+    /// Connections that it refused: its first answer was a RST.
+    pub refused: u64,
+    /// Connections that it had not answered when the client sent its SYN again.
+    pub unanswered: u64,
+    /// Refused and unanswered connections that another backend was given.
+    pub redispatched: u64,
+    /// Unconfirmed connections that made room for newer ones.
+    pub evicted: u64,
+    /// Times from SYN to SYN-ACK: see [`handshake_bucket`].
+    pub handshakes: [u64; HANDSHAKE_BUCKETS],
+}
+
+/// Buckets of the handshake histogram.
+pub const HANDSHAKE_BUCKETS: usize = 16;
+
+/// The bucket of a time in microseconds. Bucket 0 takes up to 63 µs, each one after it twice the
+/// time of the one before, the last one all that is left: from 1.05 s.
+#[inline(always)]
+#[must_use]
+pub const fn handshake_bucket(microseconds: u32) -> usize {
+    let bits = u32::BITS - (microseconds >> 6).leading_zeros();
+    let bucket = bits as usize;
+    if bucket < HANDSHAKE_BUCKETS { bucket } else { HANDSHAKE_BUCKETS - 1 }
 }
 
 impl BackendCounters {
@@ -30,6 +55,14 @@ impl BackendCounters {
         self.bytes_out += other.bytes_out;
         self.opened += other.opened;
         self.closed += other.closed;
+        self.reset += other.reset;
+        self.refused += other.refused;
+        self.unanswered += other.unanswered;
+        self.redispatched += other.redispatched;
+        self.evicted += other.evicted;
+        for (bucket, other) in self.handshakes.iter_mut().zip(other.handshakes) {
+            *bucket += other;
+        }
     }
 
     /// Connections open now. A connection may close on another CPU than it opened on, so only the
@@ -37,5 +70,16 @@ impl BackendCounters {
     #[must_use]
     pub const fn open(&self) -> u64 {
         self.opened.saturating_sub(self.closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_double() {
+        let at = [0, 63, 64, 127, 128, 1 << 19, (1 << 20) - 1, 1 << 20, u32::MAX];
+        assert_eq!(at.map(handshake_bucket), [0, 0, 1, 1, 2, 14, 14, 15, 15]);
     }
 }

@@ -14,11 +14,19 @@ use crate::{
 /// Candidates that one request can carry, either family.
 pub const MAX_CANDIDATES: usize = 64;
 
+/// Requests that end nothing: the answer is the program's return value.
+pub mod ask {
+    /// The [`crate::clock`] tick now.
+    pub const TICK: u32 = 0;
+    /// The low 32 bits of the kernel's jiffies.
+    pub const JIFFIES: u32 = 1;
+}
+
 /// Head of a request.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ExpireHeader {
-    /// Address family: 4 or 6.
+    /// Address family: 4 or 6; or a question of [`ask`].
     pub family: u32,
     /// Candidates that follow, at most [`MAX_CANDIDATES`].
     pub count: u32,

@@ -1,7 +1,7 @@
 //! The address filter: a bitmap that turns away what cannot be ours for a few nanoseconds.
 //!
-//! A bit is set for every service address and every NAT source address. A clear bit means: not
-//! ours. A set bit means: look it up. A collision costs that look-up; the packet passes all the same,
+//! A bit is set for every service address and every NAT source address, and, where NAT keeps the
+//! clients' addresses, for every backend's address as a source. Clear bits mean: not ours. A set bit means: look it up. A collision costs that look-up; the packet passes all the same,
 //! counted under the name of what it then turned out not to be.
 
 use crate::net::Address;
@@ -27,6 +27,29 @@ pub fn position<A: Address>(address: &A) -> (usize, u64) {
 pub fn may_contain<A: Address>(bitmap: &Bitmap, address: &A) -> bool {
     let (word, bit) = position(address);
     bitmap[word] & bit != 0
+}
+
+/// Word and bit of an address as a packet's source.
+#[inline(always)]
+#[must_use]
+pub fn source_position<A: Address>(address: &A) -> (usize, u64) {
+    // Another multiplier, so that an address has different bits as a source and as a destination.
+    let hash = address.fold32().wrapping_mul(0x85eb_ca6b) >> 16;
+    ((hash >> 6) as usize & (WORDS - 1), 1 << (hash & 63))
+}
+
+/// Whether a packet from this address may be a backend's reply to a client's own address.
+#[inline(always)]
+#[must_use]
+pub fn may_contain_source<A: Address>(bitmap: &Bitmap, address: &A) -> bool {
+    let (word, bit) = source_position(address);
+    bitmap[word] & bit != 0
+}
+
+/// Sets an address's bit as a source.
+pub fn insert_source<A: Address>(bitmap: &mut Bitmap, address: &A) {
+    let (word, bit) = source_position(address);
+    bitmap[word] |= bit;
 }
 
 /// Sets the address's bit.

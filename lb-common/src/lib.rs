@@ -10,13 +10,18 @@
 #![forbid(unsafe_op_in_unsafe_fn)]
 
 pub mod backend;
+pub mod client;
 pub mod clock;
 pub mod connection;
 pub mod counters;
+pub mod decap;
 pub mod expire;
 pub mod filter;
+pub mod fragment;
+pub mod hash;
 pub mod names;
 pub mod net;
+pub mod node;
 pub mod record;
 pub mod ring;
 pub mod service;

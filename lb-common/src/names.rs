@@ -1,7 +1,7 @@
 //! Names of the maps and programs, as they are pinned and as the object file has them.
 
 /// Version of every map's layout. A controller takes over pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The XDP program that the interfaces run.
 pub const PROGRAM: &str = "evenkeel";
@@ -12,7 +12,11 @@ pub const EXPIRE_PROGRAM: &str = "expire";
 pub const LAYOUT: &str = "LAYOUT";
 /// One element: the [`crate::filter::Bitmap`].
 pub const ADDRESS_FILTER: &str = "ADDRESS_FILTER";
-/// Service addresses of IPv4, exactly; the value is not used.
+/// One element: [`crate::node::NodeSettings`].
+pub const NODE: &str = "NODE";
+/// One element: [`crate::node::NodeState`].
+pub const NODE_STATE: &str = "NODE_STATE";
+/// Service addresses of IPv4, exactly → bits of [`crate::node::address`].
 pub const ADDRESSES_V4: &str = "ADDRESSES_V4";
 /// Service addresses of IPv6.
 pub const ADDRESSES_V6: &str = "ADDRESSES_V6";
@@ -28,8 +32,12 @@ pub const RINGS: &str = "RINGS";
 pub const BACKENDS_V4: &str = "BACKENDS_V4";
 /// The same for IPv6.
 pub const BACKENDS_V6: &str = "BACKENDS_V6";
-/// Backend id → [`crate::backend::BackendCursor`].
-pub const BACKEND_CURSORS: &str = "BACKEND_CURSORS";
+/// Service id → [`crate::service::ServiceSettings`].
+pub const SERVICE_SETTINGS: &str = "SERVICE_SETTINGS";
+/// Backend id → [`crate::backend::Tunnel`].
+pub const TUNNELS: &str = "TUNNELS";
+/// Backend id → [`crate::backend::BackendState`].
+pub const BACKEND_STATES: &str = "BACKEND_STATES";
 /// Backend id → [`crate::counters::BackendCounters`] a CPU.
 pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
 /// Verdict → packets a CPU.
@@ -38,6 +46,26 @@ pub const VERDICTS: &str = "VERDICTS";
 pub const CONNECTIONS_V4: &str = "CONNECTIONS_V4";
 /// The same for IPv6.
 pub const CONNECTIONS_V6: &str = "CONNECTIONS_V6";
+/// Place → [`crate::connection::Flow`] of the unconfirmed connection that has it, IPv4.
+pub const UNCONFIRMED_V4: &str = "UNCONFIRMED_V4";
+/// The same for IPv6.
+pub const UNCONFIRMED_V6: &str = "UNCONFIRMED_V6";
+/// [`crate::client::ClientKey`] → [`crate::client::Affinity`], IPv4.
+pub const AFFINITIES_V4: &str = "AFFINITIES_V4";
+/// The same for IPv6.
+pub const AFFINITIES_V6: &str = "AFFINITIES_V6";
+/// [`crate::client::ClientKey`] → when the client prefix's next connection is due, IPv4.
+pub const CLIENT_LIMITS_V4: &str = "CLIENT_LIMITS_V4";
+/// The same for IPv6.
+pub const CLIENT_LIMITS_V6: &str = "CLIENT_LIMITS_V6";
+/// [`crate::client::PrefixKey`] → one of [`crate::client::prefix`], IPv4.
+pub const PREFIXES_V4: &str = "PREFIXES_V4";
+/// The same for IPv6.
+pub const PREFIXES_V6: &str = "PREFIXES_V6";
+/// [`crate::fragment::FragmentKey`] → [`crate::fragment::FirstFragment`], IPv4.
+pub const FRAGMENTS_V4: &str = "FRAGMENTS_V4";
+/// The same for IPv6.
+pub const FRAGMENTS_V6: &str = "FRAGMENTS_V6";
 /// Service id → [`crate::record::ServiceRecord`].
 pub const SERVICE_RECORDS: &str = "SERVICE_RECORDS";
 /// Backend id → [`crate::record::BackendRecord`].

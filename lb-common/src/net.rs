@@ -9,6 +9,14 @@ use bytemuck::{Pod, Zeroable};
 
 /// IP protocol number of TCP (RFC 9293).
 pub const TCP: u8 = 6;
+/// IP protocol number of ICMP (RFC 792).
+pub const ICMP: u8 = 1;
+/// IP protocol number of `ICMPv6` (RFC 4443).
+pub const ICMP6: u8 = 58;
+/// IP protocol number of IPv4 in IP (RFC 2003).
+pub const IPIP: u8 = 4;
+/// IP protocol number of IPv6 in IP (RFC 2473).
+pub const IP6IP: u8 = 41;
 /// IP protocol number of UDP (RFC 768).
 pub const UDP: u8 = 17;
 
@@ -73,6 +81,13 @@ impl Addr4 {
         Self(u32::from_ne_bytes(bytes))
     }
 
+    /// From a word in memory, its bytes in network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_word(word: u32) -> Self {
+        Self(word)
+    }
+
     /// The four bytes as they stand on the wire.
     #[inline(always)]
     #[must_use]
@@ -94,6 +109,13 @@ impl Addr6 {
         ])
     }
 
+    /// From words in memory, their bytes in network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_words(words: [u32; 4]) -> Self {
+        Self(words)
+    }
+
     /// The address as words in memory, their bytes in network order.
     #[inline(always)]
     #[must_use]
@@ -110,12 +132,22 @@ impl Addr6 {
 }
 
 /// What the data path needs to know of an address, whatever its family.
-pub trait Address: Pod + Eq + Default + core::fmt::Debug {
+pub trait Address: Pod + Eq + core::hash::Hash + Default + core::fmt::Debug {
     /// The address folded to 32 bits, as the address filter and the hashes want it.
     fn fold32(&self) -> u32;
 
     /// The one's complement sum of the address's 16-bit words, not folded (RFC 1071).
     fn sum(&self) -> u32;
+
+    /// Folds the address's 32-bit words, as they lie in memory, into `seed` by `mix`.
+    fn mix_words(&self, seed: u32, mix: impl Fn(u32, u32) -> u32) -> u32;
+
+    /// The address with all but its first `bits` bits zero.
+    #[must_use]
+    fn prefix(&self, bits: u32) -> Self;
+
+    /// The address as four words: all of IPv6, or IPv4 in the first.
+    fn widen(&self) -> Addr6;
 
     /// The address in the standard library's form.
     fn ip(&self) -> IpAddr;
@@ -129,7 +161,29 @@ const fn halves(word: u32) -> u32 {
     (word & 0xffff) + (word >> 16)
 }
 
+/// The mask of a word's first `bits` bits, in network order.
+#[inline(always)]
+const fn leading(bits: u32) -> u32 {
+    let mask = if bits >= 32 { u32::MAX } else { !(u32::MAX >> bits) };
+    mask.to_be()
+}
+
 impl Address for Addr4 {
+    #[inline(always)]
+    fn mix_words(&self, seed: u32, mix: impl Fn(u32, u32) -> u32) -> u32 {
+        mix(seed, self.0)
+    }
+
+    #[inline(always)]
+    fn prefix(&self, bits: u32) -> Self {
+        Self(self.0 & leading(bits))
+    }
+
+    #[inline(always)]
+    fn widen(&self) -> Addr6 {
+        Addr6([self.0, 0, 0, 0])
+    }
+
     #[inline(always)]
     fn fold32(&self) -> u32 {
         self.0
@@ -153,6 +207,23 @@ impl Address for Addr4 {
 }
 
 impl Address for Addr6 {
+    #[inline(always)]
+    fn mix_words(&self, seed: u32, mix: impl Fn(u32, u32) -> u32) -> u32 {
+        mix(mix(mix(mix(seed, self.0[0]), self.0[1]), self.0[2]), self.0[3])
+    }
+
+    #[inline(always)]
+    fn prefix(&self, bits: u32) -> Self {
+        let [a, b, c, d] = self.0;
+        let left = |word: u32| leading(bits.saturating_sub(32 * word));
+        Self([a & left(0), b & left(1), c & left(2), d & left(3)])
+    }
+
+    #[inline(always)]
+    fn widen(&self) -> Addr6 {
+        *self
+    }
+
     #[inline(always)]
     fn fold32(&self) -> u32 {
         // Rotations keep the order of the words in the result: an address and its permutation
@@ -203,6 +274,9 @@ impl Hop {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+    use std::prelude::v1::*;
+
     use super::*;
 
     #[test]
@@ -214,6 +288,17 @@ mod tests {
         let v6: Ipv6Addr = "2001:db8::10".parse().unwrap();
         assert_eq!(Addr6::from_ip(v6.into()).unwrap().ip(), IpAddr::from(v6));
         assert_eq!(Addr6::from_ip(v4.into()), None);
+    }
+
+    #[test]
+    fn prefixes_cut_bits() {
+        let v4 = Addr4::from_wire([198, 51, 100, 255]);
+        assert_eq!(v4.prefix(24), Addr4::from_wire([198, 51, 100, 0]));
+        assert_eq!((v4.prefix(32), v4.prefix(0)), (v4, Addr4::default()));
+        let v6 = Addr6::from_wire([0xff; 16]);
+        assert_eq!(v6.prefix(64).to_wire(), [[0xff; 8], [0; 8]].concat()[..]);
+        assert_eq!(v6.prefix(33).to_wire()[3..6], [0xff, 0x80, 0]);
+        assert_eq!((v6.prefix(128), v6.prefix(0)), (v6, Addr6::default()));
     }
 
     #[test]

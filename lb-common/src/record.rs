@@ -43,4 +43,8 @@ pub struct BackendRecord {
     pub family: u8,
     /// IP protocol number.
     pub protocol: u8,
+    /// Family of the service's address: 4 or 6. A tunnel's far end may be of the other one.
+    pub service_family: u8,
+    /// Zero.
+    pub reserved: [u8; 3],
 }

@@ -10,7 +10,7 @@ use crate::net::{Addr4, Addr6, Address, Be16};
 pub struct ServiceKey<A> {
     /// The virtual address.
     pub address: A,
-    /// The port.
+    /// The port; zero: every port that has no service of its own.
     pub port: Be16,
     /// IP protocol number.
     pub protocol: u8,
@@ -43,6 +43,76 @@ pub struct Service {
     pub id: u32,
 }
 
+/// How a service schedules and forwards, by its id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceSettings {
+    /// One of [`scheduler`].
+    pub scheduler: u32,
+    /// One of [`forwarding`].
+    pub forwarding: u32,
+    /// Bits of [`flags`].
+    pub flags: u32,
+    /// How many backends its ring names.
+    pub members: u32,
+    /// Seconds for which a client keeps its backend; zero: not at all.
+    pub sticky: u32,
+    /// First bits of the addresses of clients that share a limit.
+    pub client_prefix: u32,
+    /// Limit of the service's new connections.
+    pub limit: Limit,
+    /// Limit of each client prefix's new connections.
+    pub client_limit: Limit,
+}
+
+/// A token bucket, as the generic cell rate algorithm has it (ITU-T I.371, annex A).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Limit {
+    /// Nanoseconds from one token to the next; zero: no limit.
+    pub interval: u64,
+    /// Nanoseconds that the tokens of a full bucket take to come, less one interval.
+    pub tolerance: u64,
+}
+
+/// Values of [`ServiceSettings::scheduler`].
+pub mod scheduler {
+    /// The ring's slots in turn.
+    pub const ROUND_ROBIN: u32 = 0;
+    /// The less loaded of two random slots.
+    pub const LEAST_CONNECTIONS: u32 = 1;
+    /// The slot that the flow's hash names.
+    pub const MAGLEV: u32 = 2;
+    /// The slot that the hash of the client's address names.
+    pub const SOURCE_HASH: u32 = 3;
+    /// A random slot.
+    pub const RANDOM: u32 = 4;
+}
+
+/// Values of [`ServiceSettings::forwarding`].
+pub mod forwarding {
+    /// Network address translation.
+    pub const NAT: u32 = 0;
+    /// The packet as it is, to the backend's Ethernet address.
+    pub const DSR: u32 = 1;
+    /// IP in IP (RFC 2003, RFC 2473).
+    pub const IPIP: u32 = 2;
+    /// Generic UDP Encapsulation, variant 1.
+    pub const GUE: u32 = 3;
+}
+
+/// Bits of [`ServiceSettings::flags`].
+pub mod flags {
+    /// NAT keeps the client's address and port.
+    pub const KEEP_SOURCE: u32 = 1;
+    /// Where no backend has room, tell the client instead of dropping.
+    pub const REJECT: u32 = 1 << 1;
+    /// The prefix table has prefixes of this service.
+    pub const HAS_PREFIXES: u32 = 1 << 2;
+    /// Who matches no prefix is denied.
+    pub const DENY_OTHERS: u32 = 1 << 3;
+}
+
 /// The round-robin cursor, shared by all CPUs. A cache line of its own, so that busy services do
 /// not slow each other.
 #[repr(C)]
@@ -50,6 +120,9 @@ pub struct Service {
 pub struct ServiceCursor {
     /// Connections scheduled so far.
     pub next: u64,
+    /// When the service's limit lets the next connection come on time, in nanoseconds of
+    /// `CLOCK_MONOTONIC`.
+    pub due: u64,
     /// Fills the cache line.
-    pub reserved: [u64; 7],
+    pub reserved: [u64; 6],
 }

@@ -8,6 +8,8 @@
 pub enum Outcome {
     /// Rewritten and sent on to the backend or the client.
     Forward,
+    /// Answered by a packet of our own to its sender.
+    Reply,
     /// Handed to the host's own stack.
     Pass,
     /// Dropped.
@@ -43,17 +45,29 @@ macro_rules! verdicts {
 verdicts! {
     TO_BACKEND = "to-backend" Forward, "Sent on to a backend.";
     TO_CLIENT = "to-client" Forward, "A backend's packet, sent on to its client.";
+    ICMP_TO_BACKEND = "icmp-to-backend" Forward, "An ICMP error about a connection, sent on to its backend.";
+    ICMP_TO_CLIENT = "icmp-to-client" Forward, "An ICMP error about a connection, sent on to its client.";
+    REPLY_ECHO = "reply-echo" Reply, "An echo request to a service's address that the host has not, answered.";
+    REPLY_TOO_BIG = "reply-too-big" Reply, "Too big for the way on; the sender was told by ICMP.";
+    REPLY_OVERLOAD = "reply-overload" Reply, "A new connection while every backend has all it takes; the client was told.";
     PASS_NOT_IP = "pass-not-ip" Pass, "Neither IPv4 nor IPv6: ARP and all else.";
     PASS_NOT_OURS = "pass-not-ours" Pass, "For an address that is no service's and no NAT source.";
     PASS_NO_SERVICE = "pass-no-service" Pass, "For one of our addresses, but for no service and no connection there.";
-    PASS_PROTOCOL = "pass-protocol" Pass, "For one of our addresses, but neither TCP nor UDP.";
-    PASS_FRAGMENT = "pass-fragment" Pass, "A fragment: not balanced yet.";
-    PASS_OPTIONS = "pass-options" Pass, "IPv4 options or IPv6 extension headers: not balanced yet.";
+    PASS_PROTOCOL = "pass-protocol" Pass, "For one of our addresses, but neither TCP, UDP nor an ICMP message that concerns us.";
+    PASS_FRAGMENT = "pass-fragment" Pass, "A fragment for one of our addresses that is no service's, of a packet not known.";
     PASS_NO_CONNECTION = "pass-no-connection" Pass, "For a TCP service, in no known connection and not opening one; the host answers.";
     PASS_TTL = "pass-ttl" Pass, "The TTL or hop limit ends here; the host tells the sender.";
-    PASS_NO_NEXT_HOP = "pass-no-next-hop" Pass, "Rewritten, but the way to the backend is not known; the host forwards it.";
+    PASS_NO_NEXT_HOP = "pass-no-next-hop" Pass, "The way to the backend is not known; the host is left to find it.";
     DROP_MALFORMED_IP = "drop-malformed-ip" Drop, "For a service, with an IP header that contradicts itself.";
-    DROP_MALFORMED_TRANSPORT = "drop-malformed-transport" Drop, "For a service, with a TCP or UDP header that is cut short or contradicts itself.";
+    DROP_MALFORMED_TRANSPORT = "drop-malformed-transport" Drop, "For a service, with a TCP, UDP or ICMP header that is cut short or contradicts itself.";
+    DROP_EXTENSIONS = "drop-extensions" Drop, "For a service, with more VLAN tags or IPv6 extension headers than are walked.";
+    DROP_FRAGMENT = "drop-fragment" Drop, "A fragment for a service that came before its packet's first.";
+    DROP_DENIED = "drop-denied" Drop, "A new connection from a client that is not allowed.";
+    DROP_CLIENT_LIMIT = "drop-client-limit" Drop, "A new connection beyond the limit of its client's prefix.";
+    DROP_SERVICE_LIMIT = "drop-service-limit" Drop, "A new connection beyond the service's limit.";
+    DROP_OVERLOAD = "drop-overload" Drop, "A new connection while every backend has all it takes.";
+    DROP_REFUSED = "drop-refused" Drop, "A backend's refusal of a new connection, which another backend will be given.";
+    DROP_TOO_BIG = "drop-too-big" Drop, "Too big for the way on, and the sender cannot be told now.";
     DROP_NO_BACKEND = "drop-no-backend" Drop, "For a service that has no active backend.";
     DROP_NO_SOURCE_PORT = "drop-no-source-port" Drop, "No source port is free towards the chosen backend.";
     DROP_TABLE_FULL = "drop-table-full" Drop, "The connection table is full.";
@@ -61,6 +75,13 @@ verdicts! {
 }
 
 impl Verdict {
+    /// The verdict of a number below [`COUNT`]; of any other, the last one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_index(index: u32) -> Self {
+        if index < COUNT as u32 { Self(index) } else { Self::DROP_INTERNAL }
+    }
+
     /// Index of its counter.
     #[inline(always)]
     #[must_use]
@@ -100,6 +121,7 @@ mod tests {
             let verdict = Verdict(u32::try_from(index).unwrap());
             assert!(seen.insert(*name), "{name} stands twice");
             assert!(meaning.ends_with('.'));
+            assert_eq!(name.starts_with("reply-"), *outcome == Outcome::Reply);
             assert_eq!(name.starts_with("pass-"), *outcome == Outcome::Pass);
             assert_eq!(name.starts_with("drop-"), *outcome == Outcome::Drop);
             assert_eq!(verdict.is_drop(), verdict.outcome() == Outcome::Drop);

@@ -2,6 +2,9 @@
 //!
 //! A one's complement sum does not care for byte order, so words are summed as they lie in memory.
 
+/// The word by which a header is less whose TTL is decremented: one in the high byte.
+pub const TTL_STEP: u32 = u16::from_ne_bytes([1, 0]) as u32;
+
 /// Folds a sum of 16-bit words into one.
 #[inline(always)]
 #[must_use]

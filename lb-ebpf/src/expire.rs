@@ -4,11 +4,11 @@
 //! packets are, and ends it if it is still as idle as was said. So there is one writer of the
 //! table and of the counters, and a packet that came meanwhile saves its connection.
 
-use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_jiffies64};
 use lb_common::{
     clock,
-    connection::{Flow, state},
-    expire::{Candidate, ExpireHeader, MAX_CANDIDATES},
+    connection::Flow,
+    expire::{Candidate, ExpireHeader, MAX_CANDIDATES, ask},
     net::{Addr4, Addr6},
 };
 use lb_ebpf::{
@@ -17,9 +17,8 @@ use lb_ebpf::{
 };
 
 use crate::{
-    connection::now,
+    connection::{self, now},
     maps::{self, Room, Tables},
-    stats,
 };
 
 /// A value of the request, which starts at no particular alignment.
@@ -33,7 +32,7 @@ unsafe impl Header for Unaligned<Candidate<Addr4>> {}
 // SAFETY: as above.
 unsafe impl Header for Unaligned<Candidate<Addr6>> {}
 
-/// Handles one request; returns how many connections it ended.
+/// Handles one request; returns how many connections it ended, or the answer to its question.
 #[inline(always)]
 pub fn run(context: *mut xdp_md) -> u32 {
     let mut frame = crate::frame(context);
@@ -42,6 +41,10 @@ pub fn run(context: *mut xdp_md) -> u32 {
     match head.family {
         4 => all::<V4>(&mut frame, head.count),
         6 => all::<V6>(&mut frame, head.count),
+        ask::TICK => now(),
+        // SAFETY: the helper has no preconditions.
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
+        ask::JIFFIES => unsafe { bpf_jiffies64() as u32 },
         _ => 0,
     }
 }
@@ -84,10 +87,8 @@ fn end<F: Tables>(
         return false;
     }
     let forward = if entry.get().is_reverse() { partner } else { Some(entry) };
-    if let Some(forward) = forward
-        && forward.set_state(state::CLOSED) & state::CLOSED == 0
-    {
-        stats::closed(forward.get().backend);
+    if let Some(forward) = forward {
+        connection::close(forward);
     }
     if partner.is_some() {
         maps::remove::<F>(room);

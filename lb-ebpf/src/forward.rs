@@ -1,42 +1,36 @@
-//! Forwarding: the Ethernet header and the interface that a packet leaves by.
+//! Forwarding: rewriting a packet for its next hop, the Ethernet header, and the interface that it
+//! leaves by. Tunnels are next door.
 
 use aya_ebpf::{
-    bindings::{bpf_fib_lookup, xdp_action, xdp_md},
-    helpers::{bpf_fib_lookup as fib_lookup, bpf_redirect},
+    bindings::{bpf_fib_lookup, xdp_md},
+    helpers::{bpf_check_mtu, bpf_fib_lookup as fib_lookup, bpf_redirect},
     programs::XdpContext,
 };
 use lb_common::{
-    net::{Address, Hop},
+    backend::Backend,
+    net::{Address as _, Hop},
+    service::forwarding,
     verdict::Verdict,
 };
 use lb_ebpf::{
     ethernet::Ethernet,
     family::{Family, Network},
     frame::put_ethernet,
+    nat,
+    parse::Packet,
+    tracking::Direction,
 };
 
-use crate::maps::Tables;
+use crate::{
+    maps::{self, Entry, Tables},
+    stats,
+    step::{Action, Next, Step},
+    tunnel::{self, Load},
+};
 
 /// Bytes of a question to the kernel's FIB.
 #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "64 bytes")]
 const QUERY_SIZE: i32 = size_of::<bpf_fib_lookup>() as i32;
-
-/// What the kernel is told to do with a packet: an XDP action code.
-#[derive(Clone, Copy)]
-pub struct Action(pub u32);
-
-impl Action {
-    /// Hand it to the host's own stack.
-    pub const PASS: Self = Self(xdp_action::XDP_PASS);
-    /// Drop it.
-    pub const DROP: Self = Self(xdp_action::XDP_DROP);
-
-    /// The action of a verdict that does not forward.
-    #[inline(always)]
-    pub const fn of(verdict: Verdict) -> Self {
-        if verdict.is_drop() { Self::DROP } else { Self::PASS }
-    }
-}
 
 /// The interface that a packet came in on.
 #[inline(always)]
@@ -47,54 +41,120 @@ pub fn ingress(context: *mut xdp_md) -> u32 {
     interface
 }
 
-/// Sends a translated packet to its backend: the way the controller keeps, else the kernel's.
+/// Sends a client's packet to its connection's backend.
 #[inline(always)]
 pub fn to_backend<F: Tables>(
     context: *mut xdp_md,
-    ethernet: &mut Ethernet,
-    header: &F::Header,
-    network: &Network,
-    backend: u32,
-) -> (Verdict, Action) {
-    let hop = match F::backends().get(backend) {
-        Some(backend) if backend.hop.is_known() => backend.hop,
-        _ => match ask_kernel::<F>(context, header, network) {
-            Some(hop) => hop,
-            None => return (Verdict::PASS_NO_NEXT_HOP, Action::PASS),
-        },
+    mut packet: Packet<'_, F>,
+    entry: Entry<F::Address>,
+    plain: bool,
+) -> Result<Step, Verdict> {
+    let connection = entry.get();
+    let backend = F::backends().get(connection.backend).ok_or(Verdict::DROP_INTERNAL)?;
+    let mode = connection.forwarding();
+    if mode > forwarding::DSR {
+        return tunnel::send(context, Load::of(packet, plain), entry, backend);
+    }
+    let length = packet.network.length;
+    if backend.mtu != 0 && length > backend.mtu {
+        return Ok(Step::with(Next::TOO_BIG, backend.mtu));
+    }
+    if mode == forwarding::DSR {
+        let Some(hop) = way_to::<F>(context, backend, packet.header, packet.network) else {
+            return Err(Verdict::PASS_NO_NEXT_HOP);
+        };
+        stats::packet(connection.backend, Direction::Forward, length);
+        F::decrement(packet.header);
+        return Ok(Step::done(Verdict::TO_BACKEND, send(context, packet.ethernet, &hop)));
+    }
+    nat::translate::<F>(packet.header, &mut packet.transport, connection);
+    stats::packet(connection.backend, Direction::Forward, length);
+    let Some(hop) = way_to::<F>(context, backend, packet.header, packet.network) else {
+        return Err(Verdict::PASS_NO_NEXT_HOP);
     };
-    (Verdict::TO_BACKEND, send(context, ethernet, &hop))
+    Ok(Step::done(Verdict::TO_BACKEND, send(context, packet.ethernet, &hop)))
 }
 
-/// Sends a translated reply back the way its client's packets come.
+/// Sends a backend's packet back the way its client's packets come.
 #[inline(always)]
-pub fn to_client(context: *mut xdp_md, ethernet: &mut Ethernet, client: &Hop) -> (Verdict, Action) {
-    (Verdict::TO_CLIENT, send(context, ethernet, client))
+pub fn to_client<F: Tables>(
+    context: *mut xdp_md,
+    mut packet: Packet<'_, F>,
+    entry: Entry<F::Address>,
+) -> Result<Step, Verdict> {
+    let connection = entry.get();
+    let length = packet.network.length;
+    let least = maps::node().map_or(0, |node| node.least_mtu);
+    if length > least
+        && least != 0
+        && let Some(mtu) = too_big_for(context, connection.client.interface)
+    {
+        return Ok(Step::with(Next::TOO_BIG, mtu));
+    }
+    nat::translate::<F>(packet.header, &mut packet.transport, connection);
+    stats::packet(connection.backend, Direction::Reverse, length);
+    Ok(Step::done(Verdict::TO_CLIENT, send(context, packet.ethernet, &connection.client)))
 }
 
+/// The MTU of an interface for which the packet is too big.
 #[inline(always)]
-fn send(context: *mut xdp_md, ethernet: &mut Ethernet, hop: &Hop) -> Action {
+fn too_big_for(context: *mut xdp_md, interface: u32) -> Option<u32> {
+    /// `BPF_MTU_CHK_RET_FRAG_NEEDED`.
+    const TOO_BIG: i64 = 1;
+    let mut mtu = 0;
+    // SAFETY: the context is the program's, and the answer's place outlives the call.
+    let answer = unsafe { bpf_check_mtu(context.cast(), interface, &raw mut mtu, 0, 0) };
+    (answer == TOO_BIG).then_some(mtu & 0xffff)
+}
+
+/// Writes the Ethernet header and lets the packet leave.
+#[inline(always)]
+pub fn send(context: *mut xdp_md, ethernet: &mut Ethernet, hop: &Hop) -> Action {
     put_ethernet(&mut ethernet.source, &hop.source);
     put_ethernet(&mut ethernet.destination, &hop.destination);
-    if hop.interface == ingress(context) {
-        return Action(xdp_action::XDP_TX);
+    leave(context, hop.interface)
+}
+
+/// Lets the packet leave by an interface.
+#[inline(always)]
+pub fn leave(context: *mut xdp_md, interface: u32) -> Action {
+    if interface == ingress(context) {
+        return Action::BACK;
     }
     // SAFETY: the helper takes numbers only; an interface that is gone drops the packet.
-    let action = unsafe { bpf_redirect(hop.interface, 0) };
+    let action = unsafe { bpf_redirect(interface, 0) };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an action code")]
     Action(action as u32)
 }
 
-/// The kernel's own forwarding decision for a packet, where it has a neighbour's address for it.
+/// The way to a backend: the one that the controller keeps, else the kernel's.
 #[inline(always)]
-fn ask_kernel<F: Family>(
+pub fn way_to<F: Family>(
     context: *mut xdp_md,
+    backend: &Backend<F::Address>,
     header: &F::Header,
-    network: &Network,
+    network: Network,
+) -> Option<Hop> {
+    if backend.hop.is_known() {
+        return Some(backend.hop);
+    }
+    let source = F::source(header).widen();
+    let destination = backend.address.widen();
+    ask_kernel(context, F::AF, network, (*source.words(), *destination.words()))
+}
+
+/// The kernel's own forwarding decision for a packet, where it has a neighbour's address for it.
+/// `ends` are the packet's source and destination address.
+#[inline(always)]
+pub fn ask_kernel(
+    context: *mut xdp_md,
+    family: u8,
+    network: Network,
+    ends: ([u32; 4], [u32; 4]),
 ) -> Option<Hop> {
     // SAFETY: the structure is of integers only; zero is a value of each.
     let mut query: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    query.family = F::AF;
+    query.family = family;
     query.l4_protocol = network.protocol;
     #[expect(clippy::cast_possible_truncation, reason = "an IP packet's length, from a u16")]
     {
@@ -102,8 +162,8 @@ fn ask_kernel<F: Family>(
     }
     query.ifindex = ingress(context);
     // The kernel keeps either family's address at the front of the same sixteen bytes.
-    query.__bindgen_anon_3.ipv6_src = words(&F::source(header));
-    query.__bindgen_anon_4.ipv6_dst = words(&F::destination(header));
+    query.__bindgen_anon_3.ipv6_src = ends.0;
+    query.__bindgen_anon_4.ipv6_dst = ends.1;
     // SAFETY: the query is initialised and outlives the call, and its size is given.
     let answer = unsafe { fib_lookup(context.cast(), &raw mut query, QUERY_SIZE, 0) };
     (answer == 0).then_some(Hop {
@@ -126,15 +186,4 @@ fn answered(address: *const [u8; 6]) -> [u8; 6] {
         ]
     };
     bytemuck::cast(halves)
-}
-
-/// An address in the first words of four.
-#[inline(always)]
-fn words<A: Address>(address: &A) -> [u32; 4] {
-    let mut words = [0; 4];
-    let given: &[u32] = bytemuck::cast_slice(core::slice::from_ref(address));
-    for (word, given) in words.iter_mut().zip(given) {
-        *word = *given;
-    }
-    words
 }

@@ -11,7 +11,25 @@ use network_types::{
     udp::UdpHdr,
 };
 
-use crate::ethernet::Ethernet;
+use crate::{
+    ethernet::{Ethernet, Tag},
+    message::{Icmp, Start, TcpRest},
+};
+
+/// Bytes that [`Frame::sum`] sums up at the most.
+pub const SUMMED: usize = 128;
+
+/// The first eight bytes of an IPv6 extension header (RFC 8200, section 4).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Extension {
+    /// Number of the header that follows.
+    pub next: u8,
+    /// Length after these eight bytes, in units of eight; of a fragment header, reserved.
+    pub length: u8,
+    /// What the header is for.
+    pub rest: [u8; 6],
+}
 
 /// A header that may be laid over the bytes of a frame.
 ///
@@ -22,6 +40,10 @@ pub unsafe trait Header {}
 
 // SAFETY: `repr(C)`, of arrays of bytes.
 unsafe impl Header for Ethernet {}
+// SAFETY: `repr(C)`, of arrays of bytes.
+unsafe impl Header for Tag {}
+// SAFETY: `repr(C)`, of bytes and arrays of bytes.
+unsafe impl Header for Extension {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
 unsafe impl Header for Ipv4Hdr {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
@@ -30,6 +52,12 @@ unsafe impl Header for Ipv6Hdr {}
 unsafe impl Header for TcpHdr {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
 unsafe impl Header for UdpHdr {}
+// SAFETY: `repr(C)`, of bytes and arrays of bytes.
+unsafe impl Header for Icmp {}
+// SAFETY: `repr(C)`, of arrays of bytes.
+unsafe impl Header for Start {}
+// SAFETY: `repr(C)`, of arrays of bytes.
+unsafe impl Header for TcpRest {}
 
 /// Writes an Ethernet address in whole words: a copy of six bytes whose places may overlap, as the
 /// compiler has to think of a table and a packet, becomes a loop over bytes.
@@ -101,6 +129,42 @@ impl<'a> Frame<'a> {
         // SAFETY: the bytes lie within the frame and are handed out once; `H: Header` accepts
         // any bytes at any address.
         Some(unsafe { &mut *header })
+    }
+
+    /// Leaves out some bytes; `None` where the frame ends before. No header has more than two
+    /// kilobytes to be left out: a longer step ends the frame, too.
+    #[inline(always)]
+    pub fn skip(&mut self, bytes: usize) -> Option<()> {
+        // Bounds that the verifier follows.
+        if bytes > 2048 {
+            return None;
+        }
+        let next = self.next + bytes;
+        if next > self.end {
+            return None;
+        }
+        self.next = next;
+        Some(())
+    }
+
+    /// The one's complement sum of the words that are left: of [`SUMMED`] bytes at the most, and
+    /// without an odd one at the end.
+    #[inline(always)]
+    #[must_use]
+    pub fn sum(&self) -> u32 {
+        let mut sum = 0;
+        let mut next = self.next;
+        for _ in 0..SUMMED / size_of::<u16>() {
+            let end = next + size_of::<u16>();
+            if end > self.end {
+                break;
+            }
+            let word = core::ptr::with_exposed_provenance::<u16>(next);
+            // SAFETY: the bytes lie within the frame, and nobody has been handed them.
+            sum += u32::from(unsafe { word.read_unaligned() });
+            next = end;
+        }
+        sum
     }
 
     /// Bytes that are left.

@@ -5,10 +5,14 @@
 
 #![no_std]
 
+pub mod answer;
 pub mod checksum;
+pub mod decap;
+pub mod encap;
 pub mod ethernet;
 pub mod family;
 pub mod frame;
+pub mod message;
 pub mod nat;
 pub mod parse;
 pub mod tracking;

@@ -12,15 +12,27 @@
 mod connection;
 mod expire;
 mod forward;
+mod fragment;
+mod guard;
+mod icmp;
 mod log;
 mod maps;
 mod pipeline;
+mod reply;
 mod schedule;
-mod source_port;
 mod stats;
+mod step;
+mod tunnel;
+
+use core::ptr::addr_of;
 
 use aya_ebpf::{bindings::xdp_md, macros::xdp, programs::XdpContext};
-use lb_ebpf::frame::Frame;
+use lb_ebpf::{
+    ethernet::{Ethernet, Tag},
+    family::Family,
+    frame::Frame,
+    parse::MAX_TAGS,
+};
 
 /// The kernel lets only programs under a licence compatible with its own use `bpf_fib_lookup`.
 #[unsafe(link_section = "license")]
@@ -44,10 +56,28 @@ pub fn expire(context: XdpContext) -> u32 {
 /// The frame that the kernel handed over.
 #[inline(always)]
 fn frame<'a>(context: *mut xdp_md) -> Frame<'a> {
-    let context = XdpContext::new(context);
+    // Volatile: what the compiler concludes from comparisons with the pointers of an earlier call, the
+    // verifier does not know of these.
     // SAFETY: the kernel promises these bytes to the program for as long as it runs. Whoever calls
     // this is done with the headers of an earlier call.
-    unsafe { Frame::from_raw(context.data(), context.data_end()) }
+    unsafe {
+        let start = addr_of!((*context).data).read_volatile();
+        let end = addr_of!((*context).data_end).read_volatile();
+        Frame::from_raw(start as usize, end as usize)
+    }
+}
+
+/// The IP header of a packet, whatever else is right or wrong with it.
+#[inline(always)]
+fn header<'a, F: Family>(context: *mut xdp_md) -> Option<&'a F::Header> {
+    let mut frame = frame(context);
+    let mut ether_type = frame.take::<Ethernet>()?.ether_type;
+    for _ in 0..MAX_TAGS {
+        if Tag::follows(ether_type) {
+            ether_type = frame.take::<Tag>()?.ether_type;
+        }
+    }
+    frame.take::<F::Header>().map(|header| &*header)
 }
 
 #[cfg(target_arch = "bpf")]

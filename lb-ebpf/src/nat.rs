@@ -8,9 +8,6 @@ use lb_common::{
 
 use crate::{checksum, family::Family, parse::Transport};
 
-/// The sum of the words by which a decremented TTL is less: one in the high byte of its word.
-const TTL_STEP: u32 = u16::from_ne_bytes([1, 0]) as u32;
-
 /// The deltas of the network and of the transport checksum for packets of `flow` that become
 /// `rewrite`. They are the same for all packets of a connection.
 #[inline(always)]
@@ -24,7 +21,10 @@ pub fn deltas<A: Address>(flow: &Flow<A>, rewrite: &Rewrite<A>) -> (u16, u16) {
     };
     let old_ports = ports(flow.source_port, flow.destination_port);
     let new_ports = ports(rewrite.source_port, rewrite.destination_port);
-    (checksum::delta(old + TTL_STEP, new), checksum::delta(old + old_ports, new + new_ports))
+    (
+        checksum::delta(old + checksum::TTL_STEP, new),
+        checksum::delta(old + old_ports, new + new_ports),
+    )
 }
 
 /// Translates a packet as its connection says.
@@ -36,11 +36,12 @@ pub fn translate<F: Family>(
 ) {
     let rewrite = &connection.rewrite;
     F::rewrite(header, &rewrite.source, &rewrite.destination, connection.network_delta);
-    *transport.source_port = rewrite.source_port.to_wire();
-    *transport.destination_port = rewrite.destination_port.to_wire();
+    let fields = &mut transport.fields;
+    *fields.source_port = rewrite.source_port.to_wire();
+    *fields.destination_port = rewrite.destination_port.to_wire();
     if transport.protocol == UDP {
-        checksum::apply_udp(transport.checksum, connection.transport_delta);
+        checksum::apply_udp(fields.checksum, connection.transport_delta);
     } else {
-        checksum::apply(transport.checksum, connection.transport_delta);
+        checksum::apply(fields.checksum, connection.transport_delta);
     }
 }

@@ -2,22 +2,26 @@
 //! rewrite → count → forward.
 
 use aya_ebpf::bindings::xdp_md;
-use lb_common::{filter, net::Hop, verdict::Verdict};
+use lb_common::{
+    filter,
+    net::{Hop, TCP, UDP},
+    node::flags::KEEPS_SOURCES,
+    verdict::Verdict,
+};
 use lb_ebpf::{
-    ethernet::Ethernet,
-    family::{ETHER_IPV4, ETHER_IPV6, Family, Network, V4, V6},
+    ethernet::{Ethernet, Tag},
+    family::{ETHER_IPV4, ETHER_IPV6, V4, V6},
     frame::Frame,
-    nat,
-    parse::Transport,
-    tracking::Direction,
+    message::Messages,
+    parse::{self, Layers, MAX_TAGS, Packet, Transport},
+    tracking::{self, Direction},
 };
 
 use crate::{
-    connection,
-    forward::{self, Action},
-    log,
-    maps::{self, Tables},
-    stats,
+    connection, forward, fragment, icmp, log,
+    maps::{self, Room, Tables},
+    reply, stats,
+    step::{Next, Step, register},
 };
 
 /// Runs the program on a packet: one verdict, one count, one action.
@@ -25,95 +29,241 @@ use crate::{
 pub fn run(context: *mut xdp_md) -> u32 {
     let mut frame = crate::frame(context);
     let Some(ethernet) = frame.take::<Ethernet>() else { return pass(Verdict::PASS_NOT_IP) };
-    match u16::from_be_bytes(ethernet.ether_type) {
-        ETHER_IPV4 => ipv4(context),
-        ETHER_IPV6 => ipv6(context),
+    let mut ether_type = ethernet.ether_type;
+    for _ in 0..MAX_TAGS {
+        if !Tag::follows(ether_type) {
+            break;
+        }
+        let Some(tag) = frame.take::<Tag>() else { return pass(Verdict::PASS_NOT_IP) };
+        ether_type = tag.ether_type;
+    }
+    match u16::from_be_bytes(ether_type) {
+        ETHER_IPV4 => balance::<V4>(context),
+        ETHER_IPV6 => balance::<V6>(context),
         _ => pass(Verdict::PASS_NOT_IP),
     }
-}
-
-// A function each, so that neither family's stack and registers burden the other.
-#[inline(never)]
-extern "C" fn ipv4(context: *mut xdp_md) -> u32 {
-    balance::<V4>(context)
-}
-
-#[inline(never)]
-extern "C" fn ipv6(context: *mut xdp_md) -> u32 {
-    balance::<V6>(context)
 }
 
 #[inline(always)]
 fn pass(verdict: Verdict) -> u32 {
     stats::verdict(verdict);
-    Action::PASS.0
+    Step::from(verdict).action()
 }
 
+/// Takes a packet from stage to stage until it has its verdict.
 #[inline(always)]
-fn balance<F: Tables>(context: *mut xdp_md) -> u32 {
-    let (verdict, action) = match process::<F>(context) {
-        Ok(done) => done,
-        Err(verdict) => {
-            if verdict.is_drop() {
-                log::dropped::<F>(context, verdict);
-            }
-            (verdict, Action::of(verdict))
+fn balance<F: Stages>(context: *mut xdp_md) -> u32 {
+    let mut step = Step::from_register(F::established(context, true));
+    if step.stage() == Next::DONE {
+        stats::verdict(step.verdict());
+        return step.action();
+    }
+    let mut walked = false;
+    if step.stage() == Next::WALK {
+        walked = true;
+        step = Step::from_register(F::outline(context));
+        if step.stage() == Next::CARRY {
+            step = Step::from_register(F::walked(context, true));
         }
-    };
+    }
+    if step.stage() == Next::OPEN {
+        step = Step::from_register(F::open(context));
+        if step.stage() == Next::FOLLOW {
+            step = Step::from_register(if walked {
+                F::walked(context, false)
+            } else {
+                F::established(context, false)
+            });
+        }
+    }
+    if step.stage() == Next::ICMP {
+        step = Step::from_register(F::icmp(context));
+    }
+    if step.stage() != Next::DONE {
+        if !walked {
+            F::outline(context);
+        }
+        step = Step::from_register(F::reply(context, step.register()));
+    }
+    let verdict = step.verdict();
+    if verdict.is_drop() {
+        log::dropped::<F>(context, verdict);
+    }
     stats::verdict(verdict);
-    action.0
+    step.action()
 }
 
-#[inline(always)]
-fn process<F: Tables>(context: *mut xdp_md) -> Result<(Verdict, Action), Verdict> {
-    let mut frame = crate::frame(context);
-    let ethernet = frame.take::<Ethernet>().ok_or(Verdict::PASS_NOT_IP)?;
-    let header = frame.take::<F::Header>().ok_or(Verdict::PASS_NOT_IP)?;
-    let destination = F::destination(header);
-    if !maps::filter().is_some_and(|bitmap| filter::may_contain(bitmap, &destination)) {
-        return Err(Verdict::PASS_NOT_OURS);
-    }
-    let (network, mut transport) =
-        parse::<F>(&mut frame, header).map_err(|verdict| blame::<F>(verdict, &destination))?;
-    if F::ttl(header) <= 1 {
-        return Err(Verdict::PASS_TTL);
-    }
+/// The stages of a family, each a function of its own. They return a [`Step`]'s register. `first` is
+/// false for a packet whose connection has just been opened or looked at by `open`.
+trait Stages: Tables {
+    /// Follows the connection of a packet that is plain.
+    fn established(context: *mut xdp_md, first: bool) -> u32;
+    /// Walks over the headers of any other packet.
+    fn outline(context: *mut xdp_md) -> u32;
+    /// Follows the connection of a packet that has been walked.
+    fn walked(context: *mut xdp_md, first: bool) -> u32;
+    /// Opens a connection.
+    fn open(context: *mut xdp_md) -> u32;
+    /// Handles ICMP.
+    fn icmp(context: *mut xdp_md) -> u32;
+    /// Answers a packet, as the step before says.
+    fn reply(context: *mut xdp_md, step: u32) -> u32;
+}
 
-    let flow = transport.flow::<F>(header);
-    let came_by = Hop {
-        interface: forward::ingress(context),
-        source: ethernet.destination,
-        destination: ethernet.source,
-    };
-    let entry = connection::find_or_open::<F>(&flow, transport.flags, came_by)?;
-    let direction = if entry.get().is_reverse() { Direction::Reverse } else { Direction::Forward };
-    connection::follow::<F>(entry, &flow, direction, transport.flags, came_by);
-
-    nat::translate::<F>(header, &mut transport, entry.get());
-    stats::packet(entry.get().backend, direction, network.length);
-    Ok(match direction {
-        Direction::Forward => {
-            forward::to_backend::<F>(context, ethernet, header, &network, entry.get().backend)
+macro_rules! stages {
+    ($family:ident: $($name:ident($($argument:ident: $type:ty),*) = $stage:expr;)+) => {
+        impl Stages for $family {
+            $(
+                #[inline(always)]
+                fn $name(context: *mut xdp_md, $($argument: $type),*) -> u32 {
+                    #[inline(never)]
+                    extern "C" fn stage(context: *mut xdp_md, $($argument: $type),*) -> u32 {
+                        register($stage(context, $($argument),*))
+                    }
+                    stage(context, $($argument),*)
+                }
+            )+
         }
-        Direction::Reverse => forward::to_client(context, ethernet, &entry.get().client),
-    })
+    };
+    ($($family:ident)+) => {
+        $(stages! { $family:
+            established(first: bool) = established::<$family>;
+            outline() = outline::<$family>;
+            walked(first: bool) = walked::<$family>;
+            open() = connection::open::<$family>;
+            icmp() = icmp::handle::<$family>;
+            reply(step: u32) = answer::<$family>;
+        })+
+    };
 }
 
-/// Checks the network header and parses the transport header.
+stages!(V4 V6);
+
 #[inline(always)]
-fn parse<'a, F: Family>(
-    frame: &mut Frame<'a>,
-    header: &F::Header,
-) -> Result<(Network, Transport<'a>), Verdict> {
-    let network = F::check(header, frame.remaining())?;
-    Ok((network, Transport::parse(frame, &network)?))
+fn established<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Verdict> {
+    let mut frame = crate::frame(context);
+    match parse::plain::<F>(&mut frame, is_ours::<F>) {
+        Ok(packet) => carry(context, packet, first, true),
+        Err(Some(verdict)) => Err(verdict),
+        Err(None) => Ok(Step::next(Next::WALK)),
+    }
+}
+
+#[inline(always)]
+fn outline<F: Tables>(context: *mut xdp_md) -> Result<Step, Verdict> {
+    let mut frame = crate::frame(context);
+    let layers = match parse::layers::<F>(&mut frame, is_ours::<F>) {
+        Ok(layers) => layers,
+        Err(verdict) => return Err(blame::<F>(context, verdict)),
+    };
+    let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
+    scratch.outline = layers.outline();
+    match layers.network.protocol {
+        protocol if protocol == F::ICMP && layers.fragment.is_whole() => Ok(Step::next(Next::ICMP)),
+        TCP | UDP => Ok(Step::next(Next::CARRY)),
+        _ => Err(Verdict::PASS_PROTOCOL),
+    }
+}
+
+/// The layers of a packet that has been walked, and what is left of its frame after them.
+#[inline(always)]
+pub fn resume<'a, F: Tables>(context: *mut xdp_md) -> Result<(Layers<'a, F>, Frame<'a>), Verdict> {
+    let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
+    let mut frame = crate::frame(context);
+    let layers = Layers::resume(&mut frame, &scratch.outline).ok_or(Verdict::DROP_INTERNAL)?;
+    Ok((layers, frame))
+}
+
+#[inline(always)]
+fn walked<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Verdict> {
+    let (layers, mut frame) = resume::<F>(context)?;
+    let Layers { ethernet, header, network, fragment: part, .. } = layers;
+    let transport = if part.is_later() {
+        fragment::recall::<F>(header, network.protocol, part)?
+    } else {
+        match Transport::parse(&mut frame, &network, part.is_first()) {
+            Ok(transport) => transport,
+            Err(verdict) => return Err(blame::<F>(context, verdict)),
+        }
+    };
+    let packet = Packet { ethernet, header, network, transport };
+    if part.is_first() {
+        fragment::remember::<F>(&packet, part);
+    }
+    carry(context, packet, first, false)
+}
+
+#[inline(always)]
+fn answer<F: Tables + Messages>(context: *mut xdp_md, step: u32) -> Result<Step, Verdict> {
+    reply::send::<F>(context, Step::from_register(step))
+}
+
+/// Whether a packet may concern us, by its addresses.
+#[inline(always)]
+fn is_ours<F: Tables>(header: &F::Header) -> bool {
+    has_our_end::<F>(header)
+        // A router's message about a packet that kept its client's address is for that client.
+        || (F::protocol(header) == F::ICMP
+            && maps::node().is_some_and(|node| node.flags & KEEPS_SOURCES != 0))
+}
+
+/// Whether one of a packet's addresses may be ours.
+#[inline(always)]
+pub fn has_our_end<F: Tables>(header: &F::Header) -> bool {
+    let Some(bitmap) = maps::filter() else { return false };
+    filter::may_contain(bitmap, &F::destination(header))
+        || filter::may_contain_source(bitmap, &F::source(header))
 }
 
 /// The verdict on a packet that did not parse: only what is addressed to a service is dropped.
 #[inline(always)]
-fn blame<F: Tables>(verdict: Verdict, destination: &F::Address) -> Verdict {
-    if verdict.is_drop() && !maps::is_service_address::<F>(destination) {
-        return Verdict::PASS_NOT_OURS;
+fn blame<F: Tables>(context: *mut xdp_md, verdict: Verdict) -> Verdict {
+    if !verdict.is_drop() {
+        return verdict;
     }
-    verdict
+    let Some(header) = crate::header::<F>(context) else { return Verdict::PASS_NOT_OURS };
+    match maps::service_address::<F>(&F::destination(header)) {
+        Some(_) => verdict,
+        None => Verdict::PASS_NOT_OURS,
+    }
+}
+
+/// Follows a packet's connection and sends it on.
+#[inline(always)]
+fn carry<F: Tables>(
+    context: *mut xdp_md,
+    packet: Packet<'_, F>,
+    first: bool,
+    plain: bool,
+) -> Result<Step, Verdict> {
+    if F::ttl(packet.header) <= 1 {
+        return Err(Verdict::PASS_TTL);
+    }
+    let flow = packet.flow();
+    let client = Hop {
+        interface: forward::ingress(context),
+        source: packet.ethernet.destination,
+        destination: packet.ethernet.source,
+    };
+    let Some(entry) = maps::find::<F>(&flow) else {
+        return connection::ask::<F>(&flow, &packet.transport, client);
+    };
+    let direction = if entry.get().is_reverse() { Direction::Reverse } else { Direction::Forward };
+    if first && direction == Direction::Forward && tracking::asks(packet.transport.flags) {
+        // A client's SYN may take the place of a connection that is over or that came to nothing.
+        return connection::ask::<F>(&flow, &packet.transport, client);
+    }
+    match direction {
+        Direction::Forward => {
+            match connection::follow_client::<F>(entry, &flow, &packet.transport, client) {
+                Err(Verdict::DROP_OVERLOAD) => return Ok(Step::next(Next::REJECT)),
+                followed => followed?,
+            }
+            forward::to_backend::<F>(context, packet, entry, plain)
+        }
+        Direction::Reverse => {
+            connection::follow_backend::<F>(entry, &flow, &packet.transport)?;
+            forward::to_client::<F>(context, packet, entry)
+        }
+    }
 }

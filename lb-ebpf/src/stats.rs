@@ -1,6 +1,9 @@
 //! Counting: verdicts, and what passed to and from each backend.
 
-use lb_common::verdict::Verdict;
+use lb_common::{
+    counters::{BackendCounters, HANDSHAKE_BUCKETS, handshake_bucket},
+    verdict::Verdict,
+};
 use lb_ebpf::tracking::Direction;
 
 use crate::maps;
@@ -29,18 +32,61 @@ pub fn packet(backend: u32, direction: Direction, bytes: u32) {
     }
 }
 
+#[inline(always)]
+fn count(backend: u32, counter: impl FnOnce(&mut BackendCounters) -> &mut u64) {
+    if let Some(counters) = maps::counters(backend) {
+        // The program that ends connections counts here, too, and a packet may interrupt it.
+        maps::count_up(counter(counters));
+    }
+}
+
 /// Counts a connection given to a backend.
 #[inline(always)]
 pub fn opened(backend: u32) {
-    if let Some(counters) = maps::counters(backend) {
-        counters.opened += 1;
-    }
+    count(backend, |counters| &mut counters.opened);
+    maps::add_open(backend, 1);
 }
 
 /// Counts the end of a connection.
 #[inline(always)]
-pub fn closed(backend: u32) {
-    if let Some(counters) = maps::counters(backend) {
-        maps::count_up(&mut counters.closed);
+pub fn closed(backend: u32, established: bool) {
+    count(backend, |counters| &mut counters.closed);
+    maps::add_open(backend, -1);
+    if established {
+        maps::add_established(backend, -1);
     }
+}
+
+/// Counts a connection that its backend reset.
+#[inline(always)]
+pub fn reset(backend: u32) {
+    count(backend, |counters| &mut counters.reset);
+}
+
+/// Counts a connection that its backend refused.
+#[inline(always)]
+pub fn refused(backend: u32) {
+    count(backend, |counters| &mut counters.refused);
+}
+
+/// Counts a connection taken from a backend that refused it, or that did not answer.
+#[inline(always)]
+pub fn redispatched(backend: u32, unanswered: bool) {
+    count(backend, |counters| &mut counters.redispatched);
+    if unanswered {
+        count(backend, |counters| &mut counters.unanswered);
+    }
+}
+
+/// Counts an unconfirmed connection that made room.
+#[inline(always)]
+pub fn evicted(backend: u32) {
+    count(backend, |counters| &mut counters.evicted);
+}
+
+/// Counts the time that a backend took to answer.
+#[inline(always)]
+pub fn handshake(backend: u32, microseconds: u32) {
+    let bucket = handshake_bucket(microseconds) & (HANDSHAKE_BUCKETS - 1);
+    count(backend, |counters| &mut counters.handshakes[bucket]);
 }

@@ -134,6 +134,7 @@ pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
         }
     }
 
+    info!("the tables take about {} MB of kernel memory", loader::memory(&datapath.sizes) >> 20);
     if let Some(logger) = datapath.drops.take() {
         log_drops(logger).context("listen to the program's log")?;
     }

@@ -2,7 +2,8 @@
 //!
 //! The way of a change: `cli` → `api` → `controller` → `plan` (what the tables shall hold) →
 //! `dataplane` (the kernel's tables). The way of a fact: `health` and `nexthop` → `controller`.
-//! `config` knows the file, `loader` the programs and pins, `daemon` ties them together.
+//! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
+//! the backends' side of the tunnels, a small program of its own.
 
 pub mod api;
 pub mod bpf;
@@ -11,7 +12,9 @@ pub mod config;
 pub mod controller;
 pub mod daemon;
 pub mod dataplane;
+pub mod decap;
 pub mod health;
 pub mod loader;
+mod netdevice;
 pub mod nexthop;
 pub mod plan;

@@ -340,7 +340,7 @@ impl Drop for Balancer {
 }
 
 /// The binary under test: `EVENKEEL_BIN`, or what `cargo build` put beside this executable.
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("EVENKEEL_BIN") {
         return Ok(path.into());
     }

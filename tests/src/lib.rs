@@ -5,16 +5,21 @@
 //! (command line, API socket, configuration file), and the frame builder shares no code with
 //! the data path, so that neither can repeat the other's mistake.
 
+pub mod decap;
 pub mod evenkeel;
 pub mod frame;
 pub mod http;
+pub mod latency;
 pub mod load;
+pub mod modes;
 pub mod netns;
 pub mod process;
 pub mod servers;
 pub mod settings;
 pub mod stage;
 pub mod topology;
+pub mod transfer;
 pub mod wait;
+pub mod wire;
 pub mod wrk;
 pub mod xdp_pass;

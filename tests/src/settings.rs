@@ -20,6 +20,8 @@ pub struct Service {
     pub address: SocketAddr,
     /// `tcp` or `udp`.
     pub protocol: &'static str,
+    /// Further lines of `[[service]]`, such as `forwarding = "dsr"`.
+    pub lines: Vec<String>,
     /// The lines of `[service.health]`, if it is probed.
     pub health: Option<String>,
     /// Name, address and weight.
@@ -34,6 +36,7 @@ impl Service {
             name: name.to_owned(),
             address: family.service(80),
             protocol: "tcp",
+            lines: Vec::new(),
             health: None,
             backends: Vec::new(),
         }
@@ -45,10 +48,37 @@ impl Service {
         Self { address: family.service(53), protocol: "udp", ..Self::web(name, family) }
     }
 
+    /// Moves it to another port; the servers listen on [`PORT`], which forwarding without
+    /// rewriting needs.
+    #[must_use]
+    pub fn at_port(mut self, port: u16) -> Self {
+        self.address.set_port(port);
+        self
+    }
+
+    /// Adds a line of `[[service]]`.
+    #[must_use]
+    pub fn line(mut self, line: impl Into<String>) -> Self {
+        self.lines.push(line.into());
+        self
+    }
+
+    /// Has it forward in another way than NAT: `dsr`, `ipip`, `gue`.
+    #[must_use]
+    pub fn forwarding(self, forwarding: &str) -> Self {
+        self.line(format!("forwarding = \"{forwarding}\""))
+    }
+
     /// Adds `host`'s server, with a weight.
     #[must_use]
-    pub fn backend(mut self, host: &Host, weight: u32) -> Self {
+    pub fn backend(self, host: &Host, weight: u32) -> Self {
         let family = if self.address.is_ipv4() { Family::V4 } else { Family::V6 };
+        self.backend_over(family, host, weight)
+    }
+
+    /// Adds `host`'s server by its address of the given family, which need not be the service's.
+    #[must_use]
+    pub fn backend_over(mut self, family: Family, host: &Host, weight: u32) -> Self {
         self.backends.push((host.name.clone(), host.address(family, PORT), weight));
         self
     }
@@ -57,6 +87,13 @@ impl Service {
     #[must_use]
     pub fn backends(self, lab: &Lab) -> Self {
         lab.backends.iter().fold(self, |service, host| service.backend(host, 1))
+    }
+
+    /// The same by their addresses of the given family.
+    #[must_use]
+    pub fn backends_over(self, family: Family, lab: &Lab) -> Self {
+        let add = |service: Self, host| service.backend_over(family, host, 1);
+        lab.backends.iter().fold(self, add)
     }
 
     /// Has it probed, with these lines of `[service.health]`.
@@ -73,6 +110,7 @@ impl fmt::Display for Service {
         writeln!(f, "name = \"{}\"", self.name)?;
         writeln!(f, "address = \"{}\"", self.address)?;
         writeln!(f, "protocol = \"{}\"", self.protocol)?;
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         if let Some(health) = &self.health {
             writeln!(f, "[service.health]\n{}", health.trim_end())?;
         }

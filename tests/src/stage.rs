@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -41,13 +42,27 @@ impl Stage {
         settings: impl FnOnce(&Lab) -> Settings,
     ) -> Result<Self> {
         let lab = Lab::new(wiring, backends)?;
+        let settings = settings(&lab);
+        Self::on(lab, &settings)
+    }
+
+    /// The same on a lab that stands already.
+    pub fn on(lab: Lab, settings: &Settings) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("evenkeel-stage-").tempdir()?;
         fs::create_dir(directory.path().join("files")).context("make the files directory")?;
         let files = directory.path().join("files");
         let start = |host| Nginx::start(host, directory.path(), &files);
         let nginx = lab.backends.iter().map(start).collect::<Result<_>>()?;
-        let balancer = Balancer::start(&lab, &settings(&lab))?;
+        let balancer = Balancer::start(&lab, settings)?;
         Ok(Self { balancer, nginx, lab, directory })
+    }
+
+    /// Ends the balancer with all its connections and starts it anew with other settings.
+    pub fn start_over(&mut self, settings: &Settings) -> Result<()> {
+        self.balancer.terminate()?;
+        self.balancer.detach()?.success()?;
+        self.balancer.configure(&settings.to_string())?;
+        self.balancer.run()
     }
 
     /// What nginx serves below `/files/` and `/slow/`.
@@ -71,6 +86,11 @@ impl Stage {
     /// Makes `count` requests to port 80 of the family's virtual address, each on a connection of
     /// its own.
     pub fn ask(&self, family: Family, count: u64) -> Result<Report> {
-        requests(self.client(), family.service(80), count, ASKERS)
+        self.ask_at(family.service(80), count)
+    }
+
+    /// The same at another address and port.
+    pub fn ask_at(&self, server: SocketAddr, count: u64) -> Result<Report> {
+        requests(self.client(), server, count, ASKERS)
     }
 }

@@ -8,12 +8,13 @@ use evenkeel_tests::{
     load::{Load, Pattern, requests},
     netns::Namespace,
     servers::{Nginx, PORT, TinyWeb, UdpEcho, ask, big_file, client_socket},
-    topology::{Family, Lab, Wiring},
+    topology::{Family, Lab, Side, Wiring},
+    transfer::{download, same, upload},
     wrk::Wrk,
 };
 use tempfile::TempDir;
 
-const WIRINGS: [Wiring; 3] = [Wiring::Switched, Wiring::Direct, Wiring::OneNic];
+const WIRINGS: [Wiring; 4] = [Wiring::Switched, Wiring::Direct, Wiring::OneNic, Wiring::Routed];
 
 #[test]
 fn every_wiring_reaches_every_backend_over_both_families() {
@@ -113,4 +114,82 @@ fn a_panic_leaves_neither_namespaces_nor_processes() {
         Ok(())
     })
     .unwrap();
+}
+
+#[test]
+fn a_narrow_link_out_of_sight_is_discovered() {
+    let lab = Lab::new(Wiring::Routed, 1).unwrap();
+    let files = TempDir::new().unwrap();
+    let big = files.path().join("big");
+    big_file(&big, 2).unwrap();
+    let nginx = Nginx::start(&lab.backends[0], files.path(), files.path()).unwrap();
+    let (client, host) = (&lab.client.namespace, &lab.backends[0]);
+    lab.narrow(Side::Front, 1400).unwrap();
+    lab.narrow(Side::Back, 1300).unwrap();
+    for family in Family::BOTH {
+        let (server, away) = (host.address(family, PORT), lab.client.address(family, 0).ip());
+        assert_eq!(host.learnt_mtu(away).unwrap(), None);
+        let copy = files.path().join("copy");
+        download(client, server, "/files/big", &copy).unwrap();
+        same(&big, &copy).unwrap();
+        assert_eq!(host.learnt_mtu(away).unwrap(), Some(1300), "{family:?}");
+        // Else it would offer a smaller segment size, and there were nothing to learn.
+        host.forget_mtus().unwrap();
+        assert_eq!(host.learnt_mtu(away).unwrap(), None, "{family:?}");
+        upload(client, server, &big, "big").unwrap();
+        same(&big, &nginx.uploaded("big")).unwrap();
+        assert_eq!(lab.client.learnt_mtu(server.ip()).unwrap(), Some(1300), "{family:?}");
+    }
+}
+
+#[test]
+fn a_backend_that_holds_the_virtual_addresses_keeps_them_to_itself() {
+    for wiring in [Wiring::Switched, Wiring::OneNic, Wiring::Routed] {
+        let lab = Lab::new(wiring, 1).unwrap();
+        lab.answer_directly().unwrap();
+        let host = &lab.backends[0];
+        let web = TinyWeb::start(host).unwrap();
+        for family in Family::BOTH {
+            // The backend reaches itself by it, and the client still meets the edge, whose kernel
+            // refuses: nobody listens there.
+            let server = family.service(PORT);
+            let answer = host.namespace.run(|| http::get(server, "/")).unwrap();
+            assert_eq!(answer.text(), "web-01", "{wiring:?}");
+            let refused = lab.client.namespace.run(|| http::get(server, "/")).unwrap_err();
+            assert!(format!("{refused:#}").contains("refused"), "{wiring:?}: {refused:#}");
+            // The ordinary way still works, and back it does not pass the edge.
+            let server = host.address(family, PORT);
+            let answer = lab.client.namespace.run(|| http::get(server, "/")).unwrap();
+            assert_eq!(answer.text(), "web-01", "{wiring:?}");
+        }
+        assert_eq!(web.requests(), 4);
+    }
+}
+
+#[test]
+fn a_backend_answers_for_a_virtual_address_that_is_routed_to_it() {
+    for wiring in [Wiring::Switched, Wiring::OneNic] {
+        let lab = Lab::new(wiring, 1).unwrap();
+        lab.answer_directly().unwrap();
+        let host = &lab.backends[0];
+        let _web = TinyWeb::start(host).unwrap();
+        for family in Family::BOTH {
+            // The edge's kernel does what a balancer would: it sends the packets on as they are.
+            let (service, backend) = (family.vip(), host.address(family, 0).ip());
+            let bits = if family == Family::V4 { 32 } else { 128 };
+            let lines = format!(
+                "address del {service}/{bits} dev {}\nroute add {service} via {backend}",
+                lab.front()
+            );
+            lab.edge.namespace.ip(&lines).unwrap();
+            let echo = UdpEcho::at(host, family.service(PORT)).unwrap();
+            let server = family.service(PORT);
+            let client = &lab.client.namespace;
+            let answer = client.run(|| http::get(server, "/")).unwrap();
+            assert_eq!(answer.text(), "web-01", "{wiring:?}");
+            let socket = client.run(|| client_socket(family, server)).unwrap();
+            assert_eq!(ask(&socket, &[7; 4000]).unwrap().payload, [7; 4000], "{wiring:?}");
+            assert_eq!(echo.finish().unwrap(), 1);
+        }
+    }
 }

@@ -22,17 +22,20 @@ const PACKAGE: [&str; 4] = ["--package", "lb-ebpf", "--features", "program"];
 pub enum Object {
     /// The XDP program itself.
     Program,
+    /// The backends' program, which unwraps what the edges' tunnels carry.
+    Decap,
     /// The benchmark's wrapper around it.
     Bench,
 }
 
 impl Object {
-    const ALL: [Self; 2] = [Self::Program, Self::Bench];
+    const ALL: [Self; 3] = [Self::Program, Self::Decap, Self::Bench];
 
     /// The name of its binary in lb-ebpf's manifest.
     const fn name(self) -> &'static str {
         match self {
             Self::Program => "evenkeel-ebpf",
+            Self::Decap => "evenkeel-decap",
             Self::Bench => "evenkeel-bench",
         }
     }

@@ -1,11 +1,11 @@
 //! The API's JSON: what `-o json` prints, too. Fields are only ever added.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::{Forwarding, Protocol, Scheduler, Tier, edit::BackendSpec},
+    config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier, edit::BackendSpec},
     health::Health,
 };
 
@@ -92,6 +92,9 @@ pub struct BackendStatus {
     /// Connections open now.
     #[serde(default)]
     pub open: u64,
+    /// Open connections that it takes at the most; absent where there is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
     /// Why it is not active, or what stands in the way to it; empty where all is well.
     #[serde(default)]
     pub reason: String,
@@ -192,17 +195,32 @@ pub struct InOut {
 pub struct NewService {
     /// Its name.
     pub name: String,
-    /// Its virtual address and port.
-    pub address: std::net::SocketAddr,
+    /// Its virtual address and port, `*` for every port.
+    pub address: Endpoint,
     /// Its protocol.
     #[serde(default)]
     pub protocol: Protocol,
     /// Its scheduler.
     #[serde(default)]
     pub scheduler: Scheduler,
+    /// Slots of the scheduler's table, where it hashes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_size: Option<u32>,
     /// Its forwarding mode.
     #[serde(default)]
     pub forwarding: Forwarding,
+    /// Whether NAT replaces the client's address; true where it is absent.
+    #[serde(default = "yes")]
+    pub snat: bool,
+    /// The backends' port for GUE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gue_port: Option<u16>,
+    /// For how long a client keeps its backend, like `10m`.
+    #[serde(default, with = "human", skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Duration>,
+    /// What becomes of a new connection when no backend has room.
+    #[serde(default)]
+    pub overload: Overload,
     /// How its backends are probed.
     #[serde(default)]
     pub health: NewHealth,
@@ -227,6 +245,17 @@ pub enum NewHealth {
 /// `POST /v1/services/{service}/backends`.
 pub type NewBackend = BackendSpec;
 
+/// `PATCH /v1/services/{service}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServicePatch {
+    /// The new scheduler.
+    pub scheduler: Scheduler,
+    /// Slots of its table, where it hashes; absent: as it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_size: Option<u32>,
+}
+
 /// `PATCH /v1/services/{service}/backends/{backend}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -245,4 +274,55 @@ pub struct Changed {
     /// Connections that were cut.
     #[serde(default)]
     pub cut: u64,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Durations as people write them.
+mod human {
+    use std::time::Duration;
+
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    #[expect(clippy::ref_option, reason = "serde gives the field by reference")]
+    pub fn serialize<S: Serializer>(
+        duration: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match duration {
+            Some(duration) => serializer.collect_str(&humantime::format_duration(*duration)),
+            None => serializer.serialize_none(),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        humantime::parse_duration(&text)
+            .map(Some)
+            .map_err(|error| D::Error::custom(format!("{text:?} is not a duration: {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_service_reads_as_the_configuration_does() {
+        let text = r#"{"name":"web","address":"192.0.2.10:*"}"#;
+        let plain: NewService = serde_json::from_str(text).unwrap();
+        assert_eq!((plain.address.0.port(), plain.snat, plain.sticky), (0, true, None));
+        let text = r#"{"name":"web","address":"[2001:db8::1]:80","scheduler":"maglev",
+            "table_size":251,"forwarding":"gue","gue_port":6081,"sticky":"1h","overload":"drop"}"#;
+        let full: NewService = serde_json::from_str(text).unwrap();
+        assert_eq!(full.sticky, Some(Duration::from_hours(1)));
+        let again = serde_json::to_string(&full).unwrap();
+        assert_eq!(serde_json::from_str::<NewService>(&again).unwrap(), full);
+        assert!(serde_json::from_str::<NewService>(&text.replace("1h", "soon")).is_err());
+        assert!(serde_json::from_str::<NewService>(&text.replace("1]:80", "1]:0")).is_err());
+    }
 }

@@ -19,11 +19,11 @@ use tokio::{
 };
 
 use super::{
-    model::{Changed, Counters, NewBackend, NewHealth, NewService, Patch, Status},
+    model::{Changed, Counters, NewBackend, NewHealth, NewService, Patch, ServicePatch, Status},
     problem::Problem,
 };
 use crate::{
-    config::{HealthCheck, edit::ServiceSpec},
+    config::{Endpoint, HealthCheck, edit::ServiceSpec},
     controller::{Change, Command, Refused},
     health,
 };
@@ -80,7 +80,7 @@ fn router(commands: Commands) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
         .route("/v1/services", post(add_service))
-        .route("/v1/services/{service}", delete(remove_service))
+        .route("/v1/services/{service}", delete(remove_service).patch(patch_service))
         .route("/v1/services/{service}/backends", post(add_backend))
         .route(
             "/v1/services/{service}/backends/{backend}",
@@ -172,8 +172,8 @@ async fn add_service(
     State(commands): State<Commands>,
     Body(new): Body<NewService>,
 ) -> Result<Json<Changed>, Problem> {
-    let NewService { name, address, protocol, scheduler, forwarding, health } = new;
-    let health = match health {
+    let Endpoint(address) = new.address;
+    let health = match new.health {
         NewHealth::None => HealthCheck::None,
         NewHealth::Tcp => HealthCheck::Tcp { timing: health::Timing::default(), port: None },
         NewHealth::Http { path } => HealthCheck::Http {
@@ -182,7 +182,19 @@ async fn add_service(
             port: None,
         },
     };
-    let spec = ServiceSpec { name, address, protocol, scheduler, forwarding, health };
+    let spec = ServiceSpec {
+        name: new.name,
+        address,
+        protocol: new.protocol,
+        scheduler: new.scheduler,
+        table_size: new.table_size,
+        forwarding: new.forwarding,
+        snat: new.snat,
+        gue_port: new.gue_port,
+        sticky: new.sticky,
+        overload: new.overload,
+        health,
+    };
     change(&commands, Change::AddService(spec)).await
 }
 
@@ -193,6 +205,15 @@ async fn remove_service(
 ) -> Result<Json<Changed>, Problem> {
     let (UrlPath(name), Query(Removal { now })) = (name?, removal?);
     change(&commands, Change::RemoveService { name, now }).await
+}
+
+async fn patch_service(
+    State(commands): State<Commands>,
+    name: Result<UrlPath<String>, PathRejection>,
+    Body(ServicePatch { scheduler, table_size }): Body<ServicePatch>,
+) -> Result<Json<Changed>, Problem> {
+    let UrlPath(service) = name?;
+    change(&commands, Change::SetScheduler { service, scheduler, table_size }).await
 }
 
 async fn add_backend(

@@ -10,7 +10,7 @@ use super::{BackendCommand, Probe, ServiceCommand, Usage, output};
 use crate::{
     api::{
         Client,
-        model::{Changed, NewBackend, NewHealth, NewService, Patch},
+        model::{Changed, NewBackend, NewHealth, NewService, Patch, ServicePatch},
     },
     daemon::{self, Paths},
 };
@@ -50,10 +50,10 @@ fn removal(now: bool) -> &'static str {
     if now { "?now=true" } else { "" }
 }
 
-/// Adds or removes a service.
+/// Adds, sets or removes a service.
 pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
     match command {
-        ServiceCommand::Add { service, address, protocol, probe, probe_path } => {
+        ServiceCommand::Add { service, address, traffic, probe, probe_path } => {
             let health = match probe {
                 Probe::None => NewHealth::None,
                 Probe::Tcp => NewHealth::Tcp,
@@ -62,12 +62,22 @@ pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
             let new = NewService {
                 name: service,
                 address,
-                protocol,
-                scheduler: crate::config::Scheduler::default(),
-                forwarding: crate::config::Forwarding::default(),
+                protocol: traffic.protocol,
+                scheduler: traffic.scheduler,
+                table_size: traffic.table_size,
+                forwarding: traffic.forwarding,
+                snat: !traffic.no_snat,
+                gue_port: traffic.gue_port,
+                sticky: traffic.sticky,
+                overload: traffic.overload,
                 health,
             };
             send(client, Method::POST, "/v1/services", Some(&new)).await
+        }
+        ServiceCommand::Set { service, scheduler, table_size } => {
+            let path = format!("/v1/services/{}", segment(&service)?);
+            let wanted = ServicePatch { scheduler, table_size };
+            send(client, Method::PATCH, path, Some(&wanted)).await
         }
         ServiceCommand::Remove { service, now } => {
             let path = format!("/v1/services/{}{}", segment(&service)?, removal(now));
@@ -80,9 +90,9 @@ pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
 /// Adds, removes or weighs a backend.
 pub async fn backend(client: &Client, command: BackendCommand) -> Result<()> {
     match command {
-        BackendCommand::Add { service, backend, address, weight } => {
+        BackendCommand::Add { service, backend, address, weight, max_connections } => {
             let path = format!("/v1/services/{}/backends", segment(&service)?);
-            let new = NewBackend { name: backend, address, weight };
+            let new = NewBackend { name: backend, address: address.0, weight, max_connections };
             send(client, Method::POST, path, Some(&new)).await
         }
         BackendCommand::Remove { service, backend, now } => {

@@ -2,10 +2,11 @@
 
 mod change;
 mod counters;
+mod decap;
 mod output;
 mod read;
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -13,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     api::Client,
-    config::Protocol,
+    config::{Endpoint, Forwarding, Overload, Protocol, Scheduler},
     daemon::{self, Paths},
 };
 
@@ -58,7 +59,7 @@ enum Command {
     },
     /// Show services and backends, their health and share
     Status(Format),
-    /// List, show, add and remove services
+    /// List, show, add, set and remove services
     #[command(subcommand)]
     Service(ServiceCommand),
     /// List, add, remove and weigh backends
@@ -73,6 +74,12 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
+    /// Unwrap the edges' IPIP and GUE packets on a backend; stay in the foreground
+    ///
+    /// Packets from the edges for the addresses given are taken out of their tunnel before the host
+    /// sees them, so that it needs no tunnel device. All else is left to the host. SIGTERM and
+    /// Ctrl-C end it and take the program off the interfaces.
+    Decap(decap::DecapArgs),
     /// Remove the data path: detach every interface, drop connections and counters
     Detach,
 }
@@ -92,17 +99,30 @@ enum ServiceCommand {
     Add {
         /// Name of the service
         service: String,
-        /// Virtual address and port, like `192.0.2.10:80` or `[2001:db8::10]:80`
-        address: SocketAddr,
-        /// tcp or udp
-        #[arg(long, default_value = "tcp")]
-        protocol: Protocol,
+        /// Virtual address and port, like `192.0.2.10:80`, `[2001:db8::10]:80`, or `192.0.2.10:*`
+        /// for every port
+        address: Endpoint,
+        #[command(flatten)]
+        traffic: Traffic,
         /// How its backends are probed
         #[arg(long, value_enum, default_value_t)]
         probe: Probe,
         /// Path that an http probe asks for
         #[arg(long, value_name = "PATH", default_value = "/", requires_if("http", "probe"))]
         probe_path: String,
+    },
+    /// Set a service's scheduler, in the running data path and the configuration file
+    ///
+    /// Open connections stay where they are.
+    Set {
+        /// Name of the service
+        service: String,
+        /// round-robin, least-connections, maglev, source-hash or random
+        #[arg(long)]
+        scheduler: Scheduler,
+        /// Slots of the table of maglev and source-hash: a prime
+        #[arg(long, value_name = "SLOTS")]
+        table_size: Option<u32>,
     },
     /// Remove a service with its backends, in the running data path and the configuration file
     Remove {
@@ -112,6 +132,35 @@ enum ServiceCommand {
         #[arg(long)]
         now: bool,
     },
+}
+
+/// What a new service does with connections.
+#[derive(Args, Debug)]
+struct Traffic {
+    /// tcp or udp
+    #[arg(long, default_value = "tcp")]
+    protocol: Protocol,
+    /// round-robin, least-connections, maglev, source-hash or random
+    #[arg(long, default_value = "round-robin")]
+    scheduler: Scheduler,
+    /// Slots of the table of maglev and source-hash: a prime [default: 65537]
+    #[arg(long, value_name = "SLOTS")]
+    table_size: Option<u32>,
+    /// nat, dsr, ipip or gue
+    #[arg(long, default_value = "nat")]
+    forwarding: Forwarding,
+    /// Keep the client's address (nat): the backends must route through this host
+    #[arg(long)]
+    no_snat: bool,
+    /// UDP port of the backends for gue [default: 6080]
+    #[arg(long, value_name = "PORT")]
+    gue_port: Option<u16>,
+    /// For how long after its last new connection a client keeps its backend, like `10m`
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    sticky: Option<Duration>,
+    /// What becomes of new connections when every backend is full: reject or drop
+    #[arg(long, default_value = "reject")]
+    overload: Overload,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -140,11 +189,15 @@ enum BackendCommand {
         service: String,
         /// Name of the backend
         backend: String,
-        /// Its address and port, like `10.0.0.11:8080` or `[fd00::11]:8080`
-        address: SocketAddr,
+        /// Its address and port, like `10.0.0.11:8080` or `[fd00::11]:8080`; `10.0.0.11:*` keeps
+        /// the port that the client asked for
+        address: Endpoint,
         /// Its share of new connections, relative to the other weights
         #[arg(long, default_value_t = 1)]
         weight: u16,
+        /// Open connections that it takes at the most [default: any number]
+        #[arg(long, value_name = "COUNT")]
+        max_connections: Option<u32>,
     },
     /// Remove a backend, in the running data path and the configuration file
     Remove {
@@ -242,6 +295,10 @@ impl Cli {
             Command::Counters(args) => counters::show(&client, &args).await,
             Command::Check { file, format } => {
                 read::check(file.as_ref().unwrap_or(&paths.config), format.output)
+            }
+            Command::Decap(args) => {
+                log();
+                decap::unwrap(args).await
             }
             Command::Detach => change::detach(&paths),
         }

@@ -93,7 +93,7 @@ fn backend_table(services: &[ServiceStatus], format: Output, named: bool) -> Str
         heads.insert(0, "SERVICE");
     }
     if format == Output::Wide {
-        heads.extend(["TIER", ">SINCE", ">PROBE"]);
+        heads.extend([">MAX", "TIER", ">SINCE", ">PROBE"]);
     }
     let troubled = services.iter().flat_map(|s| &s.backends).any(|b| !b.reason.is_empty());
     if troubled {
@@ -110,7 +110,10 @@ fn backend_table(services: &[ServiceStatus], format: Output, named: bool) -> Str
                 let since = backend.health_seconds.map_or_else(|| "-".to_owned(), output::span);
                 let probe = backend.probe_milliseconds;
                 let probe = probe.map_or_else(|| "-".to_owned(), |ms| format!("{ms:.1} ms"));
-                row.extend([Cell::new(backend.tier), Cell::new(since), Cell::new(probe)]);
+                let most = backend.max_connections;
+                let most = most.map_or_else(|| "-".to_owned(), |most| output::count(most.into()));
+                row.extend([Cell::new(most), Cell::new(backend.tier)]);
+                row.extend([Cell::new(since), Cell::new(probe)]);
             }
             if troubled {
                 row.push(Cell::new(&backend.reason));

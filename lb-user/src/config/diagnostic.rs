@@ -172,17 +172,36 @@ impl<'s, 't> Sink<'s, 't> {
         self.push(Severity::Warning, span, message.into(), remedy.into());
     }
 
+    /// An error in another file that belongs to the configuration.
+    pub(super) fn error_in(
+        &mut self,
+        file: &Path,
+        position: Position,
+        message: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        let (file, position) = (file.to_owned(), Some(position));
+        let (message, remedy) = (message.into(), remedy.into());
+        self.found.push(Diagnostic { severity: Severity::Error, file, position, message, remedy });
+    }
+
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
         self.source.position(span.start).line
     }
 
-    pub(super) fn has_errors(&self) -> bool {
-        self.found.iter().any(|d| d.severity == Severity::Error)
+    /// How many errors there are so far.
+    pub(super) fn errors(&self) -> usize {
+        self.found.iter().filter(|found| found.severity == Severity::Error).count()
     }
 
-    /// The findings in the order of the text.
+    /// The findings in the order of the text, those of other files after them.
     pub(super) fn into_diagnostics(mut self) -> Vec<Diagnostic> {
-        self.found.sort_by_key(|diagnostic| diagnostic.position);
+        let main = self.source.file;
+        self.found.sort_by(|a, b| {
+            let elsewhere = |found: &Diagnostic| found.file != main;
+            let by_file = elsewhere(a).cmp(&elsewhere(b)).then_with(|| a.file.cmp(&b.file));
+            by_file.then_with(|| a.position.cmp(&b.position))
+        });
         self.found
     }
 

@@ -1,17 +1,24 @@
 //! What only the host can judge: whether interfaces exist and who owns the addresses. The check
 //! is pure; reading the facts is apart from it.
 
-use std::{collections::BTreeMap, io, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+};
 
 use nix::ifaddrs::getifaddrs;
 
 use super::{Diagnostic, Loaded, Position, Severity, decode::nearest};
+use crate::netdevice;
 
 /// The interfaces of a host (of a network namespace), each with its addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostFacts {
     /// By name; an interface without addresses is there too.
     pub interfaces: BTreeMap<String, Vec<IpAddr>>,
+    /// Bytes of the largest IP packet that an interface takes, by name, where it tells.
+    pub mtus: BTreeMap<String, u32>,
 }
 
 impl HostFacts {
@@ -28,7 +35,26 @@ impl HostFacts {
             let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::from(v6.ip()));
             addresses.extend(v4.or(v6));
         }
+        for name in facts.interfaces.keys() {
+            // One that went away meanwhile has none.
+            if let Ok(mtu) = netdevice::mtu(name) {
+                facts.mtus.insert(name.clone(), mtu);
+            }
+        }
         Ok(facts)
+    }
+
+    /// Every address that the host has.
+    #[must_use]
+    pub fn addresses(&self) -> BTreeSet<IpAddr> {
+        self.interfaces.values().flatten().copied().collect()
+    }
+
+    /// The smallest MTU of these interfaces; zero where one is not known.
+    #[must_use]
+    pub fn least_mtu(&self, interfaces: &[String]) -> u32 {
+        let mtu = |name| self.mtus.get(name).copied().unwrap_or(0);
+        interfaces.iter().map(mtu).min().unwrap_or(0)
     }
 
     fn owns(&self, address: IpAddr) -> bool {
@@ -67,6 +93,18 @@ impl Loaded {
         }
         for (service, position) in self.config.services.iter().zip(&self.places.service_addresses) {
             let ip = service.address.ip();
+            let owner = facts.interfaces.iter().find(|(_, addresses)| addresses.contains(&ip));
+            if service.address.port() == 0
+                && let Some((owner, _)) = owner
+            {
+                let message = format!(
+                    "service {:?} takes every {} port of {ip}, which {owner} owns: the host's own \
+                     services at that address are out of reach then",
+                    service.name, service.protocol
+                );
+                let remedy = "use an address that nothing else on this host is reached by";
+                say(Severity::Warning, position, message, remedy.to_owned());
+            }
             if !facts.owns(ip) {
                 let message =
                     format!("no interface of this host owns {ip} of service {:?}", service.name);

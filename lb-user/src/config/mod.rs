@@ -8,34 +8,41 @@
 //! Of [`health`](crate::health) it knows the plain values that say what a probe does, and no more.
 //! It must not know the kernel's maps, netlink, the API or anything asynchronous.
 
+mod choices;
 mod decode;
 mod diagnostic;
 pub mod edit;
+mod endpoint;
 mod host;
 mod model;
+mod prefix;
 mod rules;
 mod store;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use self::{
-    decode::RawConfig,
-    diagnostic::{Sink, Source},
-};
 pub use self::{
+    choices::{Forwarding, NotAValue, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::{Diagnostic, Invalid, Position, Severity},
     edit::{BackendSpec, EditError, ServiceSpec},
+    endpoint::{Endpoint, shown},
     host::HostFacts,
     model::{
-        Backend, Config, Forwarding, HealthCheck, Nat, Node, NotAValue, PortRange, Protocol,
-        Scheduler, Service, Tables, Tier, XdpMode,
+        Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Rate, Service, Tables,
+        Timeouts, Tunnel,
     },
+    prefix::{NotAPrefix, Prefix, PrefixLists},
     store::write_atomically,
+};
+use self::{
+    decode::{PrefixFiles, RawConfig},
+    diagnostic::{Sink, Source},
 };
 pub use crate::health::{HttpProbe, StatusSet, Timing};
 
@@ -48,6 +55,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// The text that was parsed, byte for byte.
     pub text: String,
+    /// A digest of the contents of each file of prefixes that was read, by its path.
+    pub(crate) prefix_files: BTreeMap<PathBuf, u64>,
     file: PathBuf,
     places: Places,
 }
@@ -75,26 +84,42 @@ impl Config {
         Self::parse(&text, path)
     }
 
-    /// Parses `text`; `origin` is the file that the diagnostics name.
+    /// Parses `text`; `origin` is the file that the diagnostics name, and its folder the one that
+    /// files of prefixes are looked for in.
     ///
     /// # Errors
     /// Every error and warning of an invalid text, in the order of the text. A text that is not
     /// TOML gets its syntax errors alone: what follows from a line that could not be read misleads.
     pub fn parse(text: &str, origin: &Path) -> Result<Loaded, Invalid> {
+        let folder = origin.parent().unwrap_or(Path::new(""));
+        Self::parse_with(text, origin, PrefixFiles::new(Some(folder)))
+    }
+
+    /// Parses `text` alone, without the files that it names.
+    fn parse_text(text: &str) -> Result<Loaded, Invalid> {
+        Self::parse_with(text, Path::new("evenkeel.toml"), PrefixFiles::new(None))
+    }
+
+    fn parse_with(
+        text: &str,
+        origin: &Path,
+        mut files: PrefixFiles<'_>,
+    ) -> Result<Loaded, Invalid> {
         let source = Source::new(text, origin);
         let mut sink = Sink::new(&source);
-        let Some(raw) = decode::document(&mut sink) else {
+        let Some(raw) = decode::document(&mut sink, &mut files) else {
             return Err(Invalid { diagnostics: sink.into_diagnostics() });
         };
         rules::check(&raw, &mut sink);
         let places = Places::of(&raw, &source);
-        let valid = !sink.has_errors();
+        let valid = sink.errors() == 0;
         let diagnostics = sink.into_diagnostics();
         match raw.into_config() {
             Some(config) if valid => Ok(Loaded {
                 config,
                 warnings: diagnostics,
                 text: text.to_owned(),
+                prefix_files: files.into_digests(),
                 file: origin.to_owned(),
                 places,
             }),

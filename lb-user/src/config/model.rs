@@ -3,12 +3,15 @@
 
 use std::{
     fmt,
-    net::{IpAddr, SocketAddr},
-    str::FromStr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Serialize, Serializer};
 
+use super::{
+    Forwarding, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier, XdpMode, endpoint,
+};
 use crate::health::{HttpProbe, Timing};
 
 /// A valid configuration.
@@ -18,6 +21,8 @@ pub struct Config {
     pub node: Node,
     /// `[nat]`.
     pub nat: Nat,
+    /// `[tunnel]`.
+    pub tunnel: Tunnel,
     /// `[tables]`.
     pub tables: Tables,
     /// Every `[[service]]`, in the order of the text.
@@ -31,6 +36,8 @@ pub struct Node {
     pub interfaces: Vec<String>,
     /// How the program is attached.
     pub xdp_mode: XdpMode,
+    /// Whom every service lets in.
+    pub prefixes: PrefixLists,
 }
 
 /// Source addresses and ports of the connections towards the backends.
@@ -42,11 +49,29 @@ pub struct Nat {
     pub source_ports: PortRange,
 }
 
+/// Where tunnels to the backends begin: of an outer source address, the bits after the prefix vary
+/// with the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Tunnel {
+    /// Of outer IPv4 headers.
+    pub source_v4: Prefix,
+    /// Of outer IPv6 headers.
+    pub source_v6: Prefix,
+}
+
 /// How many entries the kernel's tables hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Tables {
     /// Connections, of each address family.
     pub connections: u32,
+    /// Connections whose handshake is not complete, of each address family; a power of two.
+    pub unconfirmed: u32,
+    /// Clients that are remembered, for affinity and for limits, of each address family.
+    pub clients: u32,
+    /// Packets whose fragments are under way, of each address family.
+    pub fragments: u32,
+    /// Prefixes that are allowed or denied, over the node and all services.
+    pub prefixes: u32,
     /// Services.
     pub services: u32,
     /// Backends, over all services.
@@ -58,17 +83,37 @@ pub struct Tables {
 pub struct Service {
     /// Unique among the services.
     pub name: String,
-    /// The virtual address; unique with its protocol.
+    /// The virtual address; unique with its protocol. Port 0 is every port that has no service of
+    /// its own; see [`Endpoint`](super::Endpoint).
+    #[serde(serialize_with = "endpoint::serialize")]
     pub address: SocketAddr,
     /// The transport protocol.
     pub protocol: Protocol,
     /// How a new connection picks its backend.
     pub scheduler: Scheduler,
+    /// Slots of the table that a hashing scheduler looks up in: a prime.
+    pub table_size: u32,
     /// How packets reach the backend.
     pub forwarding: Forwarding,
+    /// Whether NAT puts an address of the host in the place of the client's.
+    pub snat: bool,
+    /// UDP port of the backends that GUE packets go to.
+    pub gue_port: u16,
+    /// For how long after its last new connection a client keeps its backend.
+    #[serde(serialize_with = "human_option", skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Duration>,
+    /// What becomes of a new connection when no backend has room.
+    pub overload: Overload,
+    /// For how long connections may be idle.
+    pub timeouts: Timeouts,
+    /// How many new connections there may be.
+    pub limits: Limits,
+    /// Whom it lets in.
+    pub prefixes: PrefixLists,
     /// How the backends are probed.
     pub health: HealthCheck,
-    /// The backends, in the order of the text; of the same address family as the service.
+    /// The backends, in the order of the text; of the service's address family, except through
+    /// tunnels.
     pub backends: Vec<Backend>,
 }
 
@@ -77,65 +122,57 @@ pub struct Service {
 pub struct Backend {
     /// Unique within the service.
     pub name: String,
-    /// Unique within the service.
+    /// Unique within the service. Port 0: the port that the client asked for.
+    #[serde(serialize_with = "endpoint::serialize")]
     pub address: SocketAddr,
     /// Its share of new connections, from 1, relative to the other weights.
     pub weight: u16,
     /// When it takes part.
     pub tier: Tier,
+    /// Open connections that it takes at the most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
 }
 
-/// How the program is attached to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum XdpMode {
-    /// Native where the driver can, else generic.
-    #[default]
-    Auto,
-    /// In the driver, or not at all.
-    Native,
-    /// In the kernel's generic hook.
-    Generic,
-}
-
-/// The transport protocol of a service.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Protocol {
-    /// TCP.
-    #[default]
-    Tcp,
+/// For how long connections of a service may be idle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// TCP, before the handshake is complete.
+    #[serde(serialize_with = "human")]
+    pub syn: Duration,
+    /// TCP, established (RFC 5382, REQ-5).
+    #[serde(serialize_with = "human")]
+    pub established: Duration,
+    /// TCP, after the first FIN (RFC 5382, REQ-5).
+    #[serde(serialize_with = "human")]
+    pub closing: Duration,
     /// UDP.
-    Udp,
+    #[serde(serialize_with = "human")]
+    pub udp: Duration,
 }
 
-/// How a new connection picks its backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Scheduler {
-    /// In turn, by weight.
-    #[default]
-    RoundRobin,
+/// How many new connections a service takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Limits {
+    /// From all clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Rate>,
+    /// From each prefix of clients.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<Rate>,
+    /// Bits of an IPv4 address that make such a prefix, 1 to 32.
+    pub client_prefix_v4: u8,
+    /// Bits of an IPv6 address that make such a prefix, 1 to 128.
+    pub client_prefix_v6: u8,
 }
 
-/// How packets reach a backend.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Forwarding {
-    /// Full network address translation.
-    #[default]
-    Nat,
-}
-
-/// When a backend takes part.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tier {
-    /// Always.
-    #[default]
-    Primary,
+/// How often something may happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rate {
+    /// In the long run; at least 1.
+    pub per_second: u32,
+    /// At once; at least 1.
+    pub burst: u32,
 }
 
 /// How the backends of a service are probed.
@@ -193,6 +230,31 @@ impl Service {
     }
 }
 
+impl Service {
+    /// The slots of a hashing scheduler's table where nothing else is said.
+    pub const TABLE_SIZE: u32 = 65_537;
+    /// The largest of such tables: the largest prime below 2^20.
+    pub const MOST_TABLE_SIZE: u32 = 1_048_573;
+    /// The port registered for GUE.
+    pub const GUE_PORT: u16 = 6_080;
+
+    /// Where `backend` is probed. Port 0 where nothing says which one.
+    #[must_use]
+    pub fn probe_target(&self, backend: &Backend) -> SocketAddr {
+        let ports = [self.health.port().unwrap_or(0), backend.address.port(), self.address.port()];
+        let port = ports.into_iter().find(|port| *port != 0).unwrap_or(0);
+        SocketAddr::new(backend.address.ip(), port)
+    }
+}
+
+impl Limits {
+    /// Bits of a client's address that share a limit, in the family of `service`.
+    #[must_use]
+    pub const fn client_prefix(&self, service: &SocketAddr) -> u8 {
+        if service.is_ipv4() { self.client_prefix_v4 } else { self.client_prefix_v6 }
+    }
+}
+
 impl HealthCheck {
     /// When probes are sent; `None` where none are.
     #[must_use]
@@ -225,7 +287,43 @@ impl HealthCheck {
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { connections: 262_144, services: 4_096, backends: 16_384 }
+        Self {
+            connections: 262_144,
+            unconfirmed: 131_072,
+            clients: 65_536,
+            fragments: 16_384,
+            prefixes: 131_072,
+            services: 4_096,
+            backends: 16_384,
+        }
+    }
+}
+
+impl Default for Tunnel {
+    /// Addresses that nobody answers on: of benchmarks (RFC 2544), and to be discarded (RFC 6666).
+    fn default() -> Self {
+        let (v4, v6) = (Ipv4Addr::new(198, 18, 0, 0), Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0));
+        Self {
+            source_v4: Prefix { address: v4.into(), length: 16 },
+            source_v6: Prefix { address: v6.into(), length: 64 },
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            syn: Duration::from_mins(1),
+            established: Duration::from_mins(124),
+            closing: Duration::from_mins(4),
+            udp: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { service: None, client: None, client_prefix_v4: 32, client_prefix_v6: 64 }
     }
 }
 
@@ -233,70 +331,6 @@ impl Default for PortRange {
     /// Below the ports that Linux gives its own connections.
     fn default() -> Self {
         Self { low: 1024, high: 32767 }
-    }
-}
-
-/// A text that is no value of the type it was to be parsed to; says what would be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct NotAValue(String);
-
-/// The values of an enum and the names that the configuration and the API give them.
-pub(super) trait Named: Copy + PartialEq + 'static {
-    const NAMES: &'static [(&'static str, Self)];
-    /// Names that DESIGN.md knows and this version does not.
-    const LATER: &'static [&'static str] = &[];
-}
-
-macro_rules! named {
-    ($type:ty: $($name:literal = $variant:ident),+; later $($later:literal),*) => {
-        impl Named for $type {
-            const NAMES: &'static [(&'static str, Self)] = &[$(($name, Self::$variant)),+];
-            const LATER: &'static [&'static str] = &[$($later),*];
-        }
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(match self { $(Self::$variant => $name),+ })
-            }
-        }
-        impl FromStr for $type {
-            type Err = NotAValue;
-            fn from_str(text: &str) -> Result<Self, NotAValue> {
-                let known = [$($name),+].join(", ");
-                match text {
-                    $($name => Ok(Self::$variant),)+
-                    _ => Err(NotAValue(format!("{text:?} is not one of: {known}"))),
-                }
-            }
-        }
-    };
-}
-
-named!(XdpMode: "auto" = Auto, "native" = Native, "generic" = Generic; later);
-named!(Protocol: "tcp" = Tcp, "udp" = Udp; later);
-named!(Scheduler: "round-robin" = RoundRobin;
-    later "least-connections", "maglev", "source-hash", "random");
-named!(Forwarding: "nat" = Nat; later "dsr", "ipip", "gue");
-named!(Tier: "primary" = Primary; later "backup");
-
-impl Protocol {
-    /// The IP protocol number.
-    #[must_use]
-    pub const fn number(self) -> u8 {
-        match self {
-            Self::Tcp => lb_common::net::TCP,
-            Self::Udp => lb_common::net::UDP,
-        }
-    }
-
-    /// The protocol of an IP protocol number, where services can have it.
-    #[must_use]
-    pub const fn from_number(number: u8) -> Option<Self> {
-        match number {
-            lb_common::net::TCP => Some(Self::Tcp),
-            lb_common::net::UDP => Some(Self::Udp),
-            _ => None,
-        }
     }
 }
 
@@ -309,5 +343,20 @@ impl fmt::Display for PortRange {
 impl Serialize for PortRange {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+fn human<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_duration(*duration))
+}
+
+#[expect(clippy::ref_option, reason = "serde gives the field by reference")]
+fn human_option<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => human(duration, serializer),
+        None => serializer.serialize_none(),
     }
 }

@@ -1,36 +1,35 @@
 //! The rules that need more than one value: uniqueness, families, capacities, and what is legal
 //! but dangerous. The text is decoded already; nothing here reads TOML.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    net::{IpAddr, SocketAddr},
-    ops::Range,
-};
+mod backends;
+mod prefixes;
+mod shares;
 
-use toml::Spanned;
+use std::{collections::HashMap, hash::Hash, net::IpAddr, ops::Range};
 
 use super::{
-    decode::{RawBackend, RawConfig, RawService},
+    decode::{RawConfig, RawService},
     diagnostic::Sink,
+    endpoint::Endpoint,
     model::HealthCheck,
+    prefix::Prefix,
 };
 
 /// What one entry of the kernel's table of source addresses holds, of each family.
 const MOST_SOURCE_ADDRESSES: usize = 8;
-/// The longest array of backends that a service's weights may compile to.
-const MOST_RING_SLOTS: u64 = 1 << 20;
 /// The ports that Linux gives its own connections unless it is told otherwise.
 const LOCAL_PORTS: Range<u16> = 32_768..61_000;
 
 /// Judges `raw` as a whole.
 pub(super) fn check(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
     check_node_and_nat(raw, sink);
+    check_tunnel(raw, sink);
     check_capacity(raw, sink);
+    prefixes::check(raw, sink);
     check_service_identity(&raw.services, sink);
     for service in &raw.services {
-        check_backends(service, sink);
-        check_ring(service, sink);
+        backends::check(service, sink);
+        shares::check(service, sink);
         check_prudence(service, sink);
     }
 }
@@ -80,6 +79,27 @@ fn check_node_and_nat(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
     }
 }
 
+fn check_tunnel(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
+    let is_v4 = |prefix: &Prefix| prefix.address.is_ipv4();
+    for (index, prefix) in raw.tunnel_sources.iter().enumerate() {
+        let (prefix, span) = (prefix.get_ref(), prefix.span());
+        let mut earlier = raw.tunnel_sources.iter().take(index);
+        if earlier.any(|earlier| is_v4(earlier.get_ref()) == is_v4(prefix)) {
+            let message = format!(
+                "source_prefixes in [tunnel] lists a second {} prefix, {prefix}",
+                family(prefix.address)
+            );
+            sink.error(&span, message, "keep at most one of each family");
+        } else if prefix.length == Prefix::bits(prefix.address) {
+            let message = format!(
+                "source prefix {prefix} has no bits that could vary, so a backend's network card \
+                 puts every tunnelled packet into one queue"
+            );
+            sink.warning(&span, message, "use a shorter prefix");
+        }
+    }
+}
+
 fn check_capacity(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
     let services = usize::try_from(raw.tables.services).unwrap_or(usize::MAX);
     if let Some(extra) = raw.services.get(services) {
@@ -117,75 +137,12 @@ fn check_service_identity(services: &[RawService], sink: &mut Sink<'_, '_>) {
             .iter()
             .find(|s| s.address.as_ref().is_some_and(|a| a.span() == first))
             .map_or_else(String::new, RawService::title);
-        let message =
-            format!("address {address}/{protocol} belongs to {owner} already (line {line})");
+        let message = format!(
+            "address {}/{protocol} belongs to {owner} already (line {line})",
+            Endpoint(address)
+        );
         sink.error(&span, message, "use another address, port or protocol");
     }
-}
-
-fn check_backends(service: &RawService, sink: &mut Sink<'_, '_>) {
-    let backends = &service.backends;
-    let names = backends.iter().filter_map(|b| b.name.as_ref());
-    for Repeat { key: name, span, first } in
-        repeated(names.map(|name| (name.get_ref(), name.span())))
-    {
-        let message = format!(
-            "backend name {:?} is used twice in {} (first on line {})",
-            name,
-            service.title(),
-            sink.line(&first)
-        );
-        sink.error(&span, message, "give each backend of a service a name of its own");
-    }
-    let addresses = backends.iter().filter_map(|b| b.address.as_ref());
-    for Repeat { key: address, span, first } in repeated(addresses.map(|a| (a.get_ref(), a.span())))
-    {
-        let message = format!(
-            "backend address {} is used twice in {} (first on line {})",
-            address,
-            service.title(),
-            sink.line(&first)
-        );
-        sink.error(&span, message, "to give a backend a larger share, raise its weight");
-    }
-    let Some(own) = &service.address else { return };
-    for (backend, address) in with_address(backends) {
-        if address.get_ref().is_ipv4() != own.get_ref().is_ipv4() {
-            let message = format!(
-                "{} is {} and {} is {}",
-                backend.title(),
-                family(address.get_ref()),
-                service.title(),
-                family(own.get_ref())
-            );
-            let remedy = "a service and its backends are of one family: \
-                          use an address of the service's, or a second service";
-            sink.error(&address.span(), message, remedy);
-        }
-    }
-}
-
-/// The ring holds each backend as often as its weight says, divided by what all weights share.
-fn check_ring(service: &RawService, sink: &mut Sink<'_, '_>) {
-    const SHOWN: usize = 8;
-    let weights = || service.backends.iter().filter_map(|b| b.weight).map(u64::from);
-    let divisor = weights().fold(0, gcd).max(1);
-    let slots = weights().sum::<u64>() / divisor;
-    if slots <= MOST_RING_SLOTS {
-        return;
-    }
-    let mut heaviest: Vec<&RawBackend> = service.backends.iter().collect();
-    heaviest.sort_by_key(|backend| std::cmp::Reverse(backend.weight));
-    let named = heaviest.iter().take(SHOWN).filter_map(|backend| {
-        Some(format!("{} = {}", backend.name.as_ref()?.get_ref(), backend.weight?))
-    });
-    let message = format!(
-        "the weights of {} make a ring of {slots} slots, more than {MOST_RING_SLOTS} \
-         (heaviest: {})",
-        service.title(),
-        named.collect::<Vec<_>>().join(", ")
-    );
-    sink.error(&service.span, message, "use smaller weights in the same proportion");
 }
 
 /// What is legal but dangerous.
@@ -237,16 +194,7 @@ fn repeated<K: Copy + Eq + Hash>(items: impl Iterator<Item = (K, Range<usize>)>)
     found
 }
 
-fn with_address(
-    backends: &[RawBackend],
-) -> impl Iterator<Item = (&RawBackend, &Spanned<SocketAddr>)> {
-    backends.iter().filter_map(|backend| Some((backend, backend.address.as_ref()?)))
-}
-
-fn family(address: &SocketAddr) -> &'static str {
+/// The name of an address's family.
+fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

@@ -4,23 +4,28 @@
 //! its service, and an address leaves the filter last. What was written is noted step by step, so
 //! after an error the same call goes on where it failed.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::Result;
 
 use crate::{
-    dataplane::Dataplane,
-    plan::{ServiceKey, Tables},
+    config::PrefixLists,
+    dataplane::{Dataplane, Filter, Scope},
+    plan::{NodePolicy, Ring, ServiceEntry, ServiceId, ServiceKey, Tables},
 };
 
 /// A data path together with what it is known to hold.
 pub struct Applier {
     dataplane: Box<dyn Dataplane>,
     held: Tables,
-    /// Addresses in the filter; `None`: not known.
-    filter: Option<BTreeSet<IpAddr>>,
-    /// Addresses noted as services'; `None`: not known.
-    addresses: Option<BTreeSet<IpAddr>>,
+    /// What is in the filter; `None`: not known.
+    filter: Option<Filter>,
+    /// Addresses noted as services', and whether as the host's, too; `None`: not known.
+    addresses: Option<BTreeMap<IpAddr, bool>>,
+    /// The node's settings as written, and whether some backend's sources are kept.
+    node: Option<(NodePolicy, bool)>,
+    /// The prefixes of each scope as written.
+    prefixes: BTreeMap<Scope, PrefixLists>,
 }
 
 impl Applier {
@@ -31,7 +36,14 @@ impl Applier {
     /// What the data path answered.
     pub fn new(dataplane: Box<dyn Dataplane>) -> Result<Self> {
         let held = dataplane.read()?;
-        Ok(Self { dataplane, held, filter: None, addresses: None })
+        Ok(Self {
+            dataplane,
+            held,
+            filter: None,
+            addresses: None,
+            node: None,
+            prefixes: BTreeMap::new(),
+        })
     }
 
     /// What the tables hold.
@@ -50,9 +62,17 @@ impl Applier {
     ///
     /// What the data path answered; the next call goes on from there.
     pub fn apply(&mut self, wanted: &Tables) -> Result<()> {
-        let (filter, addresses) = (wanted.addresses(), wanted.service_addresses());
-        self.write_filter(&filter | &self.held.addresses())?;
+        let filter = filter(wanted);
+        let held = self::filter(&self.held);
+        self.write_filter(Filter {
+            destinations: &filter.destinations | &held.destinations,
+            sources: &filter.sources | &held.sources,
+        })?;
+        // Where the filter lets backends' packets to anybody in before this, they find their
+        // connections all the same.
+        self.write_node(wanted)?;
         self.write_backends(wanted)?;
+        let addresses = addresses(wanted);
         self.add_addresses(&addresses)?;
         self.write_services(wanted)?;
         self.remove_services(wanted)?;
@@ -61,35 +81,58 @@ impl Applier {
         self.write_filter(filter)
     }
 
-    fn write_filter(&mut self, addresses: BTreeSet<IpAddr>) -> Result<()> {
-        if self.filter.as_ref() != Some(&addresses) {
-            self.dataplane.write_filter(&addresses)?;
-            self.filter = Some(addresses);
+    fn write_filter(&mut self, filter: Filter) -> Result<()> {
+        if self.filter.as_ref() != Some(&filter) {
+            self.dataplane.write_filter(&filter)?;
+            self.filter = Some(filter);
         }
         Ok(())
     }
 
-    fn add_addresses(&mut self, wanted: &BTreeSet<IpAddr>) -> Result<()> {
-        if let Some(noted) = &mut self.addresses {
-            for address in wanted - &*noted {
-                self.dataplane.write_address(address, true)?;
-                noted.insert(address);
-            }
+    fn write_node(&mut self, wanted: &Tables) -> Result<()> {
+        let policy = wanted.node.clone().unwrap_or_default();
+        let written = (policy, !wanted.reply_sources().is_empty());
+        if self.node.as_ref() == Some(&written) {
             return Ok(());
         }
-        for address in wanted {
-            self.dataplane.write_address(*address, true)?;
-        }
-        // What an earlier daemon noted is told by the services that it left.
-        let left = self.held.services.values().map(|service| service.key.address.ip());
-        self.addresses = Some(left.chain(wanted.iter().copied()).collect());
+        self.write_prefixes(Scope::Node, &written.0.prefixes)?;
+        self.dataplane.write_node(&written.0, written.1)?;
+        self.held.node = wanted.node.clone();
+        self.node = Some(written);
         Ok(())
     }
 
-    fn remove_addresses(&mut self, wanted: &BTreeSet<IpAddr>) -> Result<()> {
+    fn write_prefixes(&mut self, scope: Scope, prefixes: &PrefixLists) -> Result<()> {
+        if self.prefixes.get(&scope) != Some(prefixes) {
+            self.dataplane.write_prefixes(scope, prefixes)?;
+            self.prefixes.insert(scope, prefixes.clone());
+        }
+        Ok(())
+    }
+
+    fn add_addresses(&mut self, wanted: &BTreeMap<IpAddr, bool>) -> Result<()> {
+        // What an earlier daemon noted is told by the services that it left; whether the host has
+        // it, by nothing.
+        let unknown = self.addresses.is_none();
+        let services = &self.held.services;
+        let noted = self.addresses.get_or_insert_with(|| {
+            services.values().map(|service| (service.key.address.ip(), false)).collect()
+        });
+        for (address, host) in wanted {
+            if unknown || noted.get(address) != Some(host) {
+                self.dataplane.write_address(*address, Some(*host))?;
+                noted.insert(*address, *host);
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_addresses(&mut self, wanted: &BTreeMap<IpAddr, bool>) -> Result<()> {
         let noted = self.addresses.get_or_insert_default();
-        for address in &*noted - wanted {
-            self.dataplane.write_address(address, false)?;
+        let gone: Vec<_> =
+            noted.keys().filter(|address| !wanted.contains_key(*address)).copied().collect();
+        for address in gone {
+            self.dataplane.write_address(address, None)?;
             noted.remove(&address);
         }
         Ok(())
@@ -130,15 +173,29 @@ impl Applier {
             if known.is_none() {
                 self.dataplane.write_service_record(*id, Some(service))?;
             }
-            if known.is_none_or(|known| known.ring != service.ring) {
+            let (fresh, moved, live) = (
+                known.is_none_or(|known| known.policy != service.policy),
+                known.is_none_or(|known| known.ring != service.ring),
+                known.is_some_and(|known| known.live),
+            );
+            if moved {
                 self.dataplane.write_ring(*id, &service.ring)?;
             }
-            if known.is_none_or(|known| !known.live) {
+            if fresh || moved {
+                self.write_policy(*id, service)?;
+            }
+            if !live {
                 self.dataplane.write_service(service.key, *id)?;
             }
             self.held.services.insert(*id, service.clone());
         }
         Ok(())
+    }
+
+    fn write_policy(&mut self, id: ServiceId, service: &ServiceEntry) -> Result<()> {
+        let Some(policy) = &service.policy else { return Ok(()) };
+        self.write_prefixes(Scope::Service(id), &policy.prefixes)?;
+        self.dataplane.write_policy(id, policy, service.ring.members.len())
     }
 
     fn remove_services(&mut self, wanted: &Tables) -> Result<()> {
@@ -152,11 +209,12 @@ impl Applier {
                 self.dataplane.remove_service(service.key)?;
             }
             if !service.ring.is_empty() {
-                self.dataplane.write_ring(id, &[])?;
+                self.dataplane.write_ring(id, &Ring::default())?;
             }
             if let Some(retiring) = stays {
                 self.held.services.insert(id, retiring.clone());
             } else {
+                self.write_prefixes(Scope::Service(id), &PrefixLists::default())?;
                 self.dataplane.write_service_record(id, None)?;
                 self.held.services.remove(&id);
             }
@@ -165,16 +223,39 @@ impl Applier {
     }
 }
 
+/// What the filter must hold for these tables.
+fn filter(tables: &Tables) -> Filter {
+    Filter { destinations: tables.addresses(), sources: tables.reply_sources() }
+}
+
+/// Configured services' addresses, and whether the host has them.
+fn addresses(tables: &Tables) -> BTreeMap<IpAddr, bool> {
+    let host = |address: &IpAddr| {
+        tables.node.as_ref().is_some_and(|node| node.host_addresses.contains(address))
+    };
+    let addresses = tables.service_addresses();
+    addresses.into_iter().map(|address| (address, host(&address))).collect()
+}
+
 #[cfg(test)]
 mod tests {
+    use lb_common::service::ServiceSettings;
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
         config::Protocol,
         dataplane::fake::Fake,
-        plan::{BackendEntry, BackendId, ServiceEntry, ServiceId},
+        plan::{BackendEntry, BackendId, Policy},
     };
+
+    /// A policy of which some have prefixes.
+    fn policy(id: u32) -> Policy {
+        let allow = if id % 2 == 0 { vec!["10.0.0.0/8".parse().unwrap()] } else { Vec::new() };
+        let prefixes = PrefixLists { allow, deny: Vec::new() };
+        let settings = ServiceSettings { scheduler: id, ..ServiceSettings::default() };
+        Policy { settings, prefixes }
+    }
 
     /// Tables of a few services and backends out of a few possible ones.
     fn tables() -> impl Strategy<Value = Tables> {
@@ -182,13 +263,19 @@ mod tests {
         let backend = (0_u32..5, any::<bool>(), 0_u32..3);
         (prop::collection::vec(service, 0..4), prop::collection::vec(backend, 0..5)).prop_map(
             |(services, backends)| {
-                let mut tables = Tables::default();
+                let node = NodePolicy {
+                    host_addresses: ["192.0.2.1".parse().unwrap()].into(),
+                    least_mtu: u32::try_from(services.len()).unwrap(),
+                    ..NodePolicy::default()
+                };
+                let mut tables = Tables { node: Some(node), ..Tables::default() };
                 for (id, live, hop) in backends {
                     let address = format!("10.0.0.{id}:80").parse().unwrap();
                     let mut entry =
                         BackendEntry::new("s".into(), format!("b{id}"), address, Protocol::Tcp);
                     entry.live = live;
                     entry.hop.interface = hop;
+                    entry.keeps_source = hop == 2;
                     entry.sources = vec!["10.0.0.200".parse().unwrap()];
                     tables.backends.insert(BackendId(id), entry);
                 }
@@ -198,7 +285,8 @@ mod tests {
                     let address = format!("192.0.2.{id}:80").parse().unwrap();
                     let key = ServiceKey { address, protocol: Protocol::Tcp };
                     let name = format!("s{id}");
-                    let entry = ServiceEntry { name, key, ring, live };
+                    let policy = Some(policy(id));
+                    let entry = ServiceEntry { name, key, ring: Ring::of(ring), policy, live };
                     tables.services.insert(ServiceId(id), entry);
                 }
                 tables
@@ -219,7 +307,8 @@ mod tests {
                 wanted.services.retain(|id, entry| entry.live || held.services.contains_key(id));
                 wanted.backends.retain(|id, entry| entry.live || held.backends.contains_key(id));
                 for service in wanted.services.values_mut() {
-                    service.ring.retain(|id| wanted.backends.contains_key(id));
+                    service.ring.slots.retain(|id| wanted.backends.contains_key(id));
+                    service.ring = Ring::of(std::mem::take(&mut service.ring.slots));
                 }
                 fake.fail_after(Some(fails_after));
                 let first = applier.apply(&wanted);

@@ -8,9 +8,9 @@ use super::Controller;
 use crate::{
     api::model::Changed,
     config::{
-        Config, Diagnostic, HostFacts, Invalid, Loaded, Severity,
+        Config, Diagnostic, HostFacts, Invalid, Loaded, Scheduler, Severity,
         edit::{self, BackendSpec, EditError, ServiceSpec},
-        write_atomically,
+        shown, write_atomically,
     },
     plan::BackendId,
 };
@@ -26,6 +26,15 @@ pub enum Change {
         name: String,
         /// Whether open connections are cut.
         now: bool,
+    },
+    /// Sets a service's scheduler. Open connections stay where they are.
+    SetScheduler {
+        /// The service's name.
+        service: String,
+        /// The scheduler.
+        scheduler: Scheduler,
+        /// Slots of its table, where it hashes; `None`: as before.
+        table_size: Option<u32>,
     },
     /// Adds a backend.
     AddBackend {
@@ -97,6 +106,9 @@ impl Change {
         match self {
             Self::AddService(spec) => edit::add_service(text, spec),
             Self::RemoveService { name, .. } => edit::remove_service(text, name),
+            Self::SetScheduler { service, scheduler, table_size } => {
+                edit::set_scheduler(text, service, *scheduler, *table_size)
+            }
             Self::AddBackend { service, backend } => edit::add_backend(text, service, backend),
             Self::RemoveBackend { service, name, .. } => edit::remove_backend(text, service, name),
             Self::SetWeight { service, name, weight } => {
@@ -108,11 +120,14 @@ impl Change {
     fn describe(&self) -> String {
         match self {
             Self::AddService(spec) => {
-                format!("service {} added at {}/{}", spec.name, spec.address, spec.protocol)
+                format!("service {} added at {}/{}", spec.name, shown(spec.address), spec.protocol)
             }
             Self::RemoveService { name, .. } => format!("service {name} removed"),
+            Self::SetScheduler { service, scheduler, .. } => {
+                format!("service {service} schedules by {scheduler}")
+            }
             Self::AddBackend { service, backend } => {
-                format!("backend {service}/{} added at {}", backend.name, backend.address)
+                format!("backend {service}/{} added at {}", backend.name, shown(backend.address))
             }
             Self::RemoveBackend { service, name, .. } => {
                 format!("backend {service}/{name} removed")
@@ -131,6 +146,7 @@ impl Controller {
         let text = self.text_on_disk()?;
         let loaded = Config::parse(&change.edit(&text)?, &self.path)
             .map_err(|invalid| Refused::Invalid(errors(&invalid.diagnostics)))?;
+        self.same_prefix_files(&loaded)?;
         let host = match HostFacts::read() {
             Ok(facts) => loaded.check_host(&facts),
             Err(_) => Vec::new(),
@@ -171,6 +187,21 @@ impl Controller {
             )));
         }
         Ok(text)
+    }
+
+    /// Refuses what would take edits of a file of prefixes live, too.
+    fn same_prefix_files(&self, new: &Loaded) -> Result<(), Refused> {
+        let edited = self.loaded.prefix_files.iter().find(|(path, digest)| {
+            new.prefix_files.get(*path).is_some_and(|found| found != *digest)
+        });
+        edited.map_or(Ok(()), |(path, _)| {
+            Err(Refused::Conflict(format!(
+                "{} was edited since it was loaded, and this change would take those edits live; \
+                 check them with `evenkeel check`, then restart `evenkeel run` to load them (no \
+                 connection is lost), or restore the file",
+                path.display()
+            )))
+        })
     }
 
     fn put_back(&mut self, text: &str) {

@@ -13,7 +13,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -29,7 +29,8 @@ pub use self::{
 };
 use crate::{
     api::model::{Changed, Counters, Status},
-    config::Loaded,
+    config::{HostFacts, Loaded},
+    dataplane::Lifetimes,
     health::{self, Health, Monitor},
     loader::Sizes,
     nexthop::{self, Resolver, Unresolved},
@@ -72,6 +73,9 @@ pub struct Controller {
     interfaces: Vec<String>,
     applier: Applier,
     connections: Arc<Connections>,
+    timing: sweep::Shared,
+    /// What the host has, as it was last seen.
+    host: HostFacts,
     monitor: Monitor<BackendKey>,
     health: HashMap<BackendKey, Health>,
     resolver: Resolver,
@@ -119,7 +123,8 @@ impl Controller {
         let (updates, next_hops) = mpsc::channel(1024);
         let (found, swept) = mpsc::channel(1);
         let (resolver, _) = Resolver::start(updates);
-        sweep::start(Arc::clone(&connections), found)?;
+        let timing = sweep::Shared::default();
+        sweep::start(Arc::clone(&connections), Arc::clone(&timing), found)?;
         let mut controller = Self {
             health: known_health(&loaded, applier.held()),
             ways: known_ways(applier.held()),
@@ -129,6 +134,8 @@ impl Controller {
             interfaces,
             applier,
             connections,
+            timing,
+            host: HostFacts::read().context("read this host's interfaces")?,
             monitor: Monitor::new(health_changes),
             resolver,
             unresolved: BTreeMap::new(),
@@ -141,6 +148,7 @@ impl Controller {
         let wanted = controller.plan(&controller.loaded)?;
         controller.applier.apply(&wanted).context("write the data path's tables")?;
         controller.note_retired();
+        controller.note_timing();
         Ok(controller)
     }
 
@@ -213,7 +221,13 @@ impl Controller {
                 active.insert(key, up);
             }
         }
-        plan::build(&config, &Facts { active, ways: self.ways.clone() }, self.applier.held())
+        let facts = Facts {
+            active,
+            ways: self.ways.clone(),
+            least_mtu: self.host.least_mtu(&self.interfaces),
+            host_addresses: self.host.addresses(),
+        };
+        plan::build(&config, &facts, self.applier.held())
     }
 
     /// Plans and writes the difference. What fails is said and tried again at the next event.
@@ -226,6 +240,30 @@ impl Controller {
             error!("the data path is behind: {error:#}");
         }
         self.note_retired();
+        self.note_timing();
+    }
+
+    /// Looks at the host's own addresses and MTUs again.
+    fn note_host(&mut self) {
+        match HostFacts::read() {
+            Ok(facts) if facts != self.host => {
+                self.host = facts;
+                self.update();
+            }
+            Ok(_) => {}
+            Err(error) => warn!("cannot read this host's interfaces: {error}"),
+        }
+    }
+
+    /// Tells the sweep how long each service's connections may be idle.
+    fn note_timing(&self) {
+        let held = self.applier.held();
+        let of = |service: &crate::config::Service| {
+            let (id, _) = held.service(&service.name)?;
+            Some((id, Lifetimes::of(&service.timeouts)))
+        };
+        let services = self.loaded.config.services.iter().filter_map(of).collect();
+        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = services;
     }
 
     /// Starts and stops probes and resolutions as the configuration says.
@@ -272,7 +310,7 @@ impl Controller {
                     destination: next_hop.destination_mac,
                 };
                 let source = next_hop.preferred_source;
-                self.ways.insert(update.target, Way { hop, source });
+                self.ways.insert(update.target, Way { hop, source, mtu: next_hop.mtu });
                 info!(backend = %update.target, "reached by {next_hop}");
             }
             Err(why) => {
@@ -320,6 +358,7 @@ impl Controller {
     fn note_swept(&mut self, swept: &Swept) {
         self.entries = swept.census.entries;
         self.say_what_is_lost();
+        self.note_host();
         let before = |since: &Instant| *since < swept.began;
         let mut freed = self.applier.held().clone();
         for (id, since) in &self.retired.services {
@@ -350,7 +389,7 @@ impl Controller {
 /// The health that a data path taken over tells: what is in a ring was up, if it still is the same
 /// server.
 fn known_health(loaded: &Loaded, held: &Tables) -> HashMap<BackendKey, Health> {
-    let rings = held.services.values().flat_map(|service| &service.ring);
+    let rings = held.services.values().flat_map(|service| &service.ring.slots);
     let configured = |entry: &&BackendEntry| {
         let service = loaded.config.service(&entry.service);
         let backend = service.and_then(|service| service.backend(&entry.name));
@@ -368,6 +407,8 @@ fn known_ways(held: &Tables) -> HashMap<IpAddr, Way> {
     held.backends
         .values()
         .filter(|backend| backend.hop.is_known())
-        .map(|backend| (backend.address.ip(), Way { hop: backend.hop, source: None }))
+        .map(|backend| {
+            (backend.address.ip(), Way { hop: backend.hop, source: None, mtu: backend.mtu })
+        })
         .collect()
 }

@@ -1,7 +1,5 @@
 //! From the configuration's health checks to the probes that run.
 
-use std::net::SocketAddr;
-
 use crate::{
     config::{Config, HealthCheck},
     health::{Health, ProbeKind, ProbeSpec},
@@ -25,8 +23,7 @@ pub fn wanted(
             }
         };
         for backend in &service.backends {
-            let port = service.health.port().unwrap_or(backend.address.port());
-            let target = SocketAddr::new(backend.address.ip(), port);
+            let target = service.probe_target(backend);
             let key = (service.name.clone(), backend.name.clone());
             let health = known(&key);
             probes.push((key, ProbeSpec { target, kind: kind.clone(), timing }, health));

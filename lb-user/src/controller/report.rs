@@ -11,7 +11,7 @@ use crate::{
         BackendCounters, BackendStatus, Connections, Counters, Daemon, InOut, Interface, Removed,
         RemovedCounters, ServiceCounters, ServiceStatus, Status,
     },
-    config::{Backend, Service},
+    config::{Backend, Service, shown},
     health::Health,
     loader,
     plan::{BackendEntry, BackendId},
@@ -38,7 +38,7 @@ impl Controller {
             Ok(Removed {
                 service: entry.service.clone(),
                 name: entry.name.clone(),
-                address: entry.address.to_string(),
+                address: shown(entry.address),
                 open: self.raw(id)?.open(),
             })
         });
@@ -60,7 +60,7 @@ impl Controller {
         let backends = service.backends.iter();
         Ok(ServiceStatus {
             name: service.name.clone(),
-            address: service.address.to_string(),
+            address: shown(service.address),
             protocol: service.protocol,
             forwarding: service.forwarding,
             scheduler: service.scheduler,
@@ -82,7 +82,7 @@ impl Controller {
         };
         let held = self.applier.held();
         let known = held.backend(&service.name, &backend.name);
-        let ring = held.service(&service.name).map_or(&[][..], |(_, entry)| &entry.ring[..]);
+        let ring = held.service(&service.name).map_or(&[][..], |(_, entry)| &entry.ring.slots[..]);
         let slots = known.map_or(0, |(id, _)| ring.iter().filter(|slot| **slot == id).count());
         let mut reason = Vec::new();
         if health != Health::Up
@@ -97,7 +97,7 @@ impl Controller {
         let share = if ring.is_empty() { 0.0 } else { slots as f64 / ring.len() as f64 };
         Ok(BackendStatus {
             name: backend.name.clone(),
-            address: backend.address.to_string(),
+            address: shown(backend.address),
             weight: backend.weight,
             tier: backend.tier,
             admin: "ready".to_owned(),
@@ -105,6 +105,7 @@ impl Controller {
             active: slots > 0,
             share,
             open: known.map_or(Ok(0), |(id, _)| self.raw(id).map(|raw| raw.open()))?,
+            max_connections: backend.max_connections,
             reason: reason.join("; "),
             health_seconds: probe.as_ref().map(|probe| {
                 SystemTime::now().duration_since(probe.since).unwrap_or_default().as_secs()
@@ -120,7 +121,7 @@ impl Controller {
         let held = self.applier.held();
         let services = self.loaded.config.services.iter().map(|service| {
             let backends = service.backends.iter().map(|backend| {
-                let address = backend.address.to_string();
+                let address = shown(backend.address);
                 match held.backend(&service.name, &backend.name) {
                     Some((id, _)) => Ok(counters(backend.name.clone(), address, self.raw(id)?)),
                     None => Ok(counters(backend.name.clone(), address, Raw::default())),
@@ -128,7 +129,7 @@ impl Controller {
             });
             Ok(ServiceCounters {
                 name: service.name.clone(),
-                address: service.address.to_string(),
+                address: shown(service.address),
                 protocol: service.protocol,
                 backends: backends.collect::<Result<_>>()?,
             })
@@ -136,7 +137,7 @@ impl Controller {
         let removed = self.removed().map(|(id, entry)| {
             Ok(RemovedCounters {
                 service: entry.service.clone(),
-                backend: counters(entry.name.clone(), entry.address.to_string(), self.raw(id)?),
+                backend: counters(entry.name.clone(), shown(entry.address), self.raw(id)?),
             })
         });
         let verdicts = self.applier.dataplane().verdicts()?;

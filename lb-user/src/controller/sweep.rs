@@ -1,7 +1,8 @@
 //! The sweep: a thread that walks the connection tables, ends what is idle, and counts the rest.
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -11,9 +12,9 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
-    dataplane::{Census, ConnectionTable, Lifetimes},
+    dataplane::{Census, ConnectionTable, Lifetimes, Timing},
     loader::Programs,
-    plan::BackendId,
+    plan::{BackendId, ServiceId},
 };
 
 /// Time from one walk to the next at the least.
@@ -22,6 +23,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// A walk may take this part of the thread's time at the most: a large table is swept less often,
 /// not with more of a CPU.
 const DUTY: u32 = 20;
+
+/// The lifetimes of each service's connections, as the controller last said.
+pub type Shared = Arc<Mutex<HashMap<ServiceId, Lifetimes>>>;
 
 /// The connection tables with the program that ends connections.
 pub struct Connections {
@@ -57,18 +61,23 @@ impl Connections {
 /// # Errors
 ///
 /// Where no thread can be made.
-pub fn start(connections: Arc<Connections>, found: mpsc::Sender<Swept>) -> Result<()> {
+pub fn start(
+    connections: Arc<Connections>,
+    lifetimes: Shared,
+    found: mpsc::Sender<Swept>,
+) -> Result<()> {
     let sweep = move || {
         let mut entries = 0;
         loop {
             let began = Instant::now();
-            let mut lifetimes = Lifetimes::default();
-            // Half full of what is there twice: a connection has two entries.
-            if entries > u64::from(connections.capacity) {
-                lifetimes = lifetimes.pressed();
-            }
+            let timing = Timing {
+                services: lifetimes.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                others: Lifetimes::default(),
+                // Half full of what is there twice: a connection has two entries.
+                pressed: entries > u64::from(connections.capacity),
+            };
             let walk = |connections: &Connections| {
-                connections.table.sweep(connections.programs.expire()?, &lifetimes)
+                connections.table.sweep(connections.programs.expire()?, &timing)
             };
             match walk(&connections) {
                 Ok(census) => {

@@ -3,7 +3,13 @@
 //! The sweep reads entries in batches and names the idle ones to the `expire` program, which looks
 //! again and ends them (see `lb-ebpf/src/expire.rs`). Nothing here writes the table.
 
-use std::{collections::HashMap, os::fd::AsFd as _, time::Duration};
+use std::{
+    collections::HashMap,
+    os::fd::AsFd as _,
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
@@ -14,13 +20,14 @@ use aya::{
 use lb_common::{
     clock,
     connection::{Connection, Flow, state},
-    expire::{Candidate, ExpireHeader, MAX_CANDIDATES},
+    expire::{Candidate, ExpireHeader, MAX_CANDIDATES, ask},
     names,
     net::{Addr4, Addr6, Address, TCP},
 };
 
 use crate::{
     bpf,
+    config::Timeouts,
     plan::{BackendId, ServiceId},
 };
 
@@ -59,15 +66,22 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
+    /// The lifetimes that a service's timeouts set.
+    #[must_use]
+    pub fn of(timeouts: &Timeouts) -> Self {
+        let Timeouts { syn, established, closing, udp } = *timeouts;
+        Self { opening: syn, established, closing, udp, ..Self::default() }
+    }
+
     /// The lifetimes for a table that fills: what is over makes room at once.
     #[must_use]
     pub fn pressed(self) -> Self {
         Self { time_wait: self.closed, ..self }
     }
 
-    /// Ticks that an entry in this state may be idle. A reverse entry follows the state of its
-    /// connection, so both ways give the same answer.
-    fn ticks(&self, protocol: u8, bits: u32) -> u32 {
+    /// Ticks that an entry in this state may be idle, of a kernel that counts `hz` jiffies a second. A
+    /// reverse entry follows the state of its connection, so both ways give the same answer.
+    fn ticks(&self, protocol: u8, bits: u32, hz: u64) -> u32 {
         let lifetime = if protocol != TCP {
             self.udp
         } else if bits & state::CLOSED != 0 {
@@ -80,7 +94,25 @@ impl Lifetimes {
         } else {
             self.opening
         };
-        clock::ticks(lifetime.as_secs())
+        clock::ticks(u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX), hz)
+    }
+}
+
+/// The lifetimes of every service's connections.
+#[derive(Clone, Debug, Default)]
+pub struct Timing {
+    /// Of services that say so.
+    pub services: HashMap<ServiceId, Lifetimes>,
+    /// Of all others.
+    pub others: Lifetimes,
+    /// Whether the table fills: what is over makes room at once.
+    pub pressed: bool,
+}
+
+impl Timing {
+    fn of(&self, service: ServiceId) -> Lifetimes {
+        let lifetimes = *self.services.get(&service).unwrap_or(&self.others);
+        if self.pressed { lifetimes.pressed() } else { lifetimes }
     }
 }
 
@@ -91,6 +123,9 @@ pub struct Census {
     pub by_backend: HashMap<BackendId, u64>,
     /// Entries of each service.
     pub by_service: HashMap<ServiceId, u64>,
+    /// Connections of each backend that are open, unconfirmed ones included, and those of them that
+    /// are established: what the program's own counts must be.
+    pub open: HashMap<BackendId, (u64, u64)>,
     /// Entries in all.
     pub entries: u64,
     /// Connections ended.
@@ -122,10 +157,11 @@ impl ConnectionTable {
     /// # Errors
     ///
     /// What the kernel answered.
-    pub fn sweep(&self, expire: &Xdp, lifetimes: &Lifetimes) -> Result<Census> {
-        let now = clock::tick(monotonic_ns());
+    pub fn sweep(&self, expire: &Xdp, timing: &Timing) -> Result<Census> {
+        let now = ask(expire, ask::TICK)?;
+        let hz = jiffies_per_second(expire)?;
         self.walk(expire, |protocol, entry| {
-            let limit = lifetimes.ticks(protocol, entry.state);
+            let limit = timing.of(entry.service).ticks(protocol, entry.state, hz);
             (clock::age(now, entry.last_packet) >= limit).then_some(limit)
         })
     }
@@ -162,8 +198,17 @@ fn walk_family<A: Address>(
             census.entries += 1;
             *census.by_backend.entry(BackendId(entry.backend)).or_default() += 1;
             *census.by_service.entry(ServiceId(entry.service)).or_default() += 1;
-            let seen =
-                Seen { backend: entry.backend, state: entry.state, last_packet: entry.last_seen };
+            if !entry.is_reverse() && entry.state & state::CLOSED == 0 {
+                let (open, established) = census.open.entry(BackendId(entry.backend)).or_default();
+                *open += 1;
+                *established += u64::from(entry.state & state::ESTABLISHED != 0);
+            }
+            let seen = Seen {
+                backend: entry.backend,
+                service: ServiceId(entry.service),
+                state: entry.state,
+                last_packet: entry.last_seen,
+            };
             let Some(idle_ticks) = judge(flow.protocol(), &seen) else { continue };
             candidates.push(Candidate { flow: *flow, idle_ticks });
             if candidates.len() == MAX_CANDIDATES {
@@ -202,13 +247,35 @@ fn end<A: Address>(
 /// The fields of an entry that a walk judges by, whatever the family.
 struct Seen {
     backend: u32,
+    service: ServiceId,
     state: u32,
     last_packet: u32,
 }
 
-/// `CLOCK_MONOTONIC`, the clock that the program stamps entries with.
-fn monotonic_ns() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
-    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or_default()
+/// Asks the program one of the questions of [`ask`].
+fn ask(expire: &Xdp, question: u32) -> Result<u32> {
+    let header = ExpireHeader { family: question, count: 0, reserved: [0; 2] };
+    let request = bytemuck::bytes_of(&header);
+    let options = TestRunOptions { data_in: Some(request), ..TestRunOptions::new() };
+    let answer = expire.test_run(options).context("ask the expire program for the time")?;
+    Ok(answer.return_value)
+}
+
+/// How many jiffies the kernel counts a second, its `CONFIG_HZ`: measured, because nothing tells it.
+fn jiffies_per_second(expire: &Xdp) -> Result<u64> {
+    /// What kernels are built with.
+    const KNOWN: [u64; 4] = [100, 250, 300, 1000];
+    /// Long enough to tell 250 from 300.
+    const SAMPLE: Duration = Duration::from_millis(120);
+    static MEASURED: OnceLock<u64> = OnceLock::new();
+    if let Some(hz) = MEASURED.get() {
+        return Ok(*hz);
+    }
+    let (first, began) = (ask(expire, ask::JIFFIES)?, Instant::now());
+    thread::sleep(SAMPLE);
+    let counted = u64::from(ask(expire, ask::JIFFIES)?.wrapping_sub(first));
+    let microseconds = u64::try_from(began.elapsed().as_micros())?.max(1);
+    let rate = counted * 1_000_000 / microseconds;
+    let nearest = KNOWN.into_iter().min_by_key(|hz| hz.abs_diff(rate)).unwrap_or(rate);
+    Ok(*MEASURED.get_or_init(|| nearest))
 }

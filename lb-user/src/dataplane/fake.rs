@@ -9,8 +9,14 @@ use std::{
 use anyhow::{Result, bail};
 use lb_common::counters::BackendCounters;
 
-use super::Dataplane;
-use crate::plan::{BackendEntry, BackendId, ServiceEntry, ServiceId, ServiceKey, Tables};
+use super::{Dataplane, Filter, Scope};
+use crate::{
+    config::PrefixLists,
+    plan::{
+        BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
+        Tables,
+    },
+};
 
 /// The tables, each as the kernel has it. A clone is another handle to the same tables.
 #[derive(Clone, Default)]
@@ -18,10 +24,13 @@ pub struct Fake(Arc<Mutex<Maps>>);
 
 #[derive(Default)]
 struct Maps {
-    filter: BTreeSet<IpAddr>,
-    addresses: BTreeSet<IpAddr>,
+    filter: Filter,
+    addresses: BTreeMap<IpAddr, bool>,
+    node: Option<(NodePolicy, bool)>,
+    prefixes: BTreeMap<Scope, PrefixLists>,
+    policies: BTreeMap<ServiceId, (Policy, usize)>,
     services: HashMap<ServiceKey, ServiceId>,
-    rings: BTreeMap<ServiceId, Vec<BackendId>>,
+    rings: BTreeMap<ServiceId, Ring>,
     backends: BTreeMap<BackendId, BackendEntry>,
     service_records: BTreeMap<ServiceId, ServiceEntry>,
     backend_records: BTreeMap<BackendId, BackendEntry>,
@@ -46,14 +55,30 @@ impl Fake {
         for (id, record) in &maps.service_records {
             let live = maps.services.get(&record.key) == Some(id);
             let ring = maps.rings.get(id).cloned().unwrap_or_default();
-            tables.services.insert(*id, ServiceEntry { ring, live, ..record.clone() });
+            let policy = maps.policies.get(id).map(|(policy, members)| {
+                assert!(!live || *members == ring.members.len(), "miscounted backends");
+                let prefixes = maps.prefixes.get(&Scope::Service(*id));
+                Policy { prefixes: prefixes.cloned().unwrap_or_default(), ..policy.clone() }
+            });
+            tables.services.insert(*id, ServiceEntry { ring, live, policy, ..record.clone() });
         }
         assert!(maps.services.values().all(|id| maps.service_records.contains_key(id)));
         for id in maps.backend_records.keys() {
             tables.backends.insert(*id, maps.backends[id].clone());
         }
-        assert_eq!(maps.filter, tables.addresses());
-        assert_eq!(maps.addresses, tables.service_addresses());
+        assert_eq!(maps.filter.destinations, tables.addresses());
+        assert_eq!(maps.filter.sources, tables.reply_sources());
+        tables.node = maps.node.as_ref().map(|(node, keeps_sources)| {
+            assert_eq!(*keeps_sources, !maps.filter.sources.is_empty());
+            let prefixes = maps.prefixes.get(&Scope::Node);
+            NodePolicy { prefixes: prefixes.cloned().unwrap_or_default(), ..node.clone() }
+        });
+        let known: BTreeSet<_> = maps.addresses.keys().copied().collect();
+        assert_eq!(known, tables.service_addresses());
+        for (address, host) in &maps.addresses {
+            let has = tables.node.as_ref().map(|node| node.host_addresses.contains(address));
+            assert_eq!(has, Some(*host));
+        }
         tables
     }
 
@@ -78,26 +103,47 @@ impl Dataplane for Fake {
         Ok(self.contents())
     }
 
-    fn write_filter(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+    fn write_filter(&mut self, filter: &Filter) -> Result<()> {
         let mut maps = self.write()?;
-        maps.filter.clone_from(addresses);
+        maps.filter.clone_from(filter);
         Ok(())
     }
 
-    fn write_address(&mut self, address: IpAddr, has_services: bool) -> Result<()> {
+    fn write_address(&mut self, address: IpAddr, services: Option<bool>) -> Result<()> {
         let mut maps = self.write()?;
-        if has_services {
-            maps.addresses.insert(address);
-        } else {
-            maps.addresses.remove(&address);
-        }
+        match services {
+            Some(host) => maps.addresses.insert(address, host),
+            None => maps.addresses.remove(&address),
+        };
+        Ok(())
+    }
+
+    fn write_node(&mut self, node: &NodePolicy, keeps_sources: bool) -> Result<()> {
+        let mut maps = self.write()?;
+        maps.node = Some((node.clone(), keeps_sources));
+        Ok(())
+    }
+
+    fn write_prefixes(&mut self, scope: Scope, prefixes: &PrefixLists) -> Result<()> {
+        let mut maps = self.write()?;
+        maps.prefixes.insert(scope, prefixes.clone());
+        Ok(())
+    }
+
+    fn write_policy(&mut self, id: ServiceId, policy: &Policy, members: usize) -> Result<()> {
+        let mut maps = self.write()?;
+        maps.policies.insert(id, (policy.clone(), members));
         Ok(())
     }
 
     fn write_service(&mut self, key: ServiceKey, id: ServiceId) -> Result<()> {
         let mut maps = self.write()?;
         assert!(maps.rings.contains_key(&id), "a service without a ring");
-        assert!(maps.filter.contains(&key.address.ip()), "a service that the filter turns away");
+        assert!(maps.policies.contains_key(&id), "a service without settings");
+        assert!(
+            maps.filter.destinations.contains(&key.address.ip()),
+            "a service that the filter turns away"
+        );
         maps.services.insert(key, id);
         Ok(())
     }
@@ -108,10 +154,11 @@ impl Dataplane for Fake {
         Ok(())
     }
 
-    fn write_ring(&mut self, id: ServiceId, ring: &[BackendId]) -> Result<()> {
+    fn write_ring(&mut self, id: ServiceId, ring: &Ring) -> Result<()> {
         let mut maps = self.write()?;
-        assert!(ring.iter().all(|backend| maps.backend_records.contains_key(backend)));
-        maps.rings.insert(id, ring.to_vec());
+        let mut named = ring.slots.iter().chain(&ring.members);
+        assert!(named.all(|backend| maps.backend_records.contains_key(backend)));
+        maps.rings.insert(id, ring.clone());
         Ok(())
     }
 
@@ -123,7 +170,7 @@ impl Dataplane for Fake {
 
     fn reset_backend(&mut self, id: BackendId) -> Result<()> {
         let maps = self.write()?;
-        let used = maps.rings.values().any(|ring| ring.contains(&id));
+        let used = maps.rings.values().any(|ring| ring.slots.contains(&id));
         assert!(!used, "reset the counters of a backend in use");
         Ok(())
     }
@@ -147,7 +194,7 @@ impl Dataplane for Fake {
         backend: Option<&BackendEntry>,
     ) -> Result<()> {
         let mut maps = self.write()?;
-        let used = maps.rings.values().any(|ring| ring.contains(&id));
+        let used = maps.rings.values().any(|ring| ring.slots.contains(&id));
         assert!(backend.is_some() || !used, "freed while in use");
         match backend {
             Some(backend) => maps.backend_records.insert(id, backend.clone()),

@@ -8,14 +8,17 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{MapInfo, MapType};
 use lb_common::{
-    backend::{Backend, BackendCursor},
+    backend::{Backend, BackendState, Tunnel},
+    client::{Affinity, ClientKey, PrefixKey},
     connection::{Connection, Flow},
     counters::BackendCounters,
     filter::Bitmap,
+    fragment::{FirstFragment, FragmentKey},
     names,
     net::{Addr4, Addr6},
+    node::{NodeSettings, NodeState},
     record::{BackendRecord, ServiceRecord},
-    service::{Service, ServiceCursor, ServiceKey},
+    service::{Service, ServiceCursor, ServiceKey, ServiceSettings},
 };
 
 /// A map's shape.
@@ -33,8 +36,16 @@ pub struct MapLayout {
 /// A size that the configuration sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
-    /// Two entries a connection.
+    /// Two entries a connection, confirmed or not.
     Connections,
+    /// One entry an unconfirmed connection.
+    Unconfirmed,
+    /// One entry a client.
+    Clients,
+    /// One entry a packet that comes in fragments.
+    Fragments,
+    /// One entry a prefix.
+    Prefixes,
     /// One entry a service.
     Services,
     /// One entry a backend.
@@ -46,18 +57,22 @@ const fn map<K, V>(name: &'static str, kind: MapType, size: Option<Size>) -> Map
 }
 
 /// Every pinned map.
-pub const MAPS: [MapLayout; 17] = [
+pub const MAPS: [MapLayout; 31] = [
     map::<u32, u32>(names::LAYOUT, MapType::Array, None),
     map::<u32, Bitmap>(names::ADDRESS_FILTER, MapType::Array, None),
+    map::<u32, NodeSettings>(names::NODE, MapType::Array, None),
+    map::<u32, NodeState>(names::NODE_STATE, MapType::Array, None),
     map::<Addr4, u32>(names::ADDRESSES_V4, MapType::Hash, Some(Size::Services)),
     map::<Addr6, u32>(names::ADDRESSES_V6, MapType::Hash, Some(Size::Services)),
     map::<ServiceKey<Addr4>, Service>(names::SERVICES_V4, MapType::Hash, Some(Size::Services)),
     map::<ServiceKey<Addr6>, Service>(names::SERVICES_V6, MapType::Hash, Some(Size::Services)),
     map::<u32, ServiceCursor>(names::SERVICE_CURSORS, MapType::Array, Some(Size::Services)),
+    map::<u32, ServiceSettings>(names::SERVICE_SETTINGS, MapType::Array, Some(Size::Services)),
     map::<u32, u32>(names::RINGS, MapType::ArrayOfMaps, Some(Size::Services)),
     map::<u32, Backend<Addr4>>(names::BACKENDS_V4, MapType::Array, Some(Size::Backends)),
     map::<u32, Backend<Addr6>>(names::BACKENDS_V6, MapType::Array, Some(Size::Backends)),
-    map::<u32, BackendCursor>(names::BACKEND_CURSORS, MapType::Array, Some(Size::Backends)),
+    map::<u32, Tunnel>(names::TUNNELS, MapType::Array, Some(Size::Backends)),
+    map::<u32, BackendState>(names::BACKEND_STATES, MapType::Array, Some(Size::Backends)),
     map::<u32, BackendCounters>(
         names::BACKEND_COUNTERS,
         MapType::PerCpuArray,
@@ -74,11 +89,47 @@ pub const MAPS: [MapLayout; 17] = [
         MapType::Hash,
         Some(Size::Connections),
     ),
+    map::<u32, Flow<Addr4>>(names::UNCONFIRMED_V4, MapType::Array, Some(Size::Unconfirmed)),
+    map::<u32, Flow<Addr6>>(names::UNCONFIRMED_V6, MapType::Array, Some(Size::Unconfirmed)),
+    map::<ClientKey<Addr4>, Affinity>(names::AFFINITIES_V4, MapType::LruHash, Some(Size::Clients)),
+    map::<ClientKey<Addr6>, Affinity>(names::AFFINITIES_V6, MapType::LruHash, Some(Size::Clients)),
+    map::<ClientKey<Addr4>, u64>(names::CLIENT_LIMITS_V4, MapType::LruHash, Some(Size::Clients)),
+    map::<ClientKey<Addr6>, u64>(names::CLIENT_LIMITS_V6, MapType::LruHash, Some(Size::Clients)),
+    map::<FragmentKey<Addr4>, FirstFragment>(
+        names::FRAGMENTS_V4,
+        MapType::LruHash,
+        Some(Size::Fragments),
+    ),
+    map::<FragmentKey<Addr6>, FirstFragment>(
+        names::FRAGMENTS_V6,
+        MapType::LruHash,
+        Some(Size::Fragments),
+    ),
+    map::<PrefixKey<Addr4>, u32>(names::PREFIXES_V4, MapType::LpmTrie, Some(Size::Prefixes)),
+    map::<PrefixKey<Addr6>, u32>(names::PREFIXES_V6, MapType::LpmTrie, Some(Size::Prefixes)),
     map::<u32, ServiceRecord>(names::SERVICE_RECORDS, MapType::Array, Some(Size::Services)),
     map::<u32, BackendRecord>(names::BACKEND_RECORDS, MapType::Array, Some(Size::Backends)),
 ];
 
 impl MapLayout {
+    /// Bytes that its `entries` take, roughly: keys and values, and what the kernel keeps beside them in
+    /// each kind of table, on `cpus` processors.
+    #[must_use]
+    pub fn bytes(&self, entries: u32, cpus: usize) -> u64 {
+        let rounded = |size: usize| size.next_multiple_of(8) as u64;
+        let (key, value) = (rounded(self.key), rounded(self.value));
+        let each = match self.kind {
+            MapType::Array | MapType::ArrayOfMaps => value,
+            MapType::PerCpuArray => value * cpus as u64,
+            // An element's links and hash, and its share of the buckets.
+            MapType::Hash | MapType::LruHash => 48 + key + value + 16,
+            // A node, and at the most one between it and the next.
+            _ => 2 * (40 + key + value),
+        };
+        // A trie's nodes are made as they are needed.
+        if self.kind == MapType::LpmTrie { 0 } else { each * u64::from(entries) }
+    }
+
     /// Compares a pinned map with this layout and returns how many entries it has; `None` where
     /// nothing is pinned at `path`.
     ///

@@ -16,11 +16,35 @@ use anyhow::Result;
 use lb_common::counters::BackendCounters;
 
 pub use self::{
-    connections::{Census, ConnectionTable, Lifetimes},
+    connections::{Census, ConnectionTable, Lifetimes, Timing},
     kernel::Kernel,
     pod::Raw,
 };
-use crate::plan::{BackendEntry, BackendId, ServiceEntry, ServiceId, ServiceKey, Tables};
+use crate::{
+    config::PrefixLists,
+    plan::{
+        BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
+        Tables,
+    },
+};
+
+/// Addresses that are worth a look-up.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of packets to them.
+    pub destinations: BTreeSet<IpAddr>,
+    /// Of packets from them, whomever they are for.
+    pub sources: BTreeSet<IpAddr>,
+}
+
+/// Whose prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Every service's.
+    Node,
+    /// One service's.
+    Service(ServiceId),
+}
 
 /// The tables of a data path. Every write is complete when it returns, and is seen by the next
 /// packet.
@@ -28,18 +52,26 @@ pub trait Dataplane: Send + Sync {
     /// What the tables hold, by the registry kept beside them. Empty for a data path just made.
     fn read(&self) -> Result<Tables>;
 
-    /// Sets which addresses are worth a look-up.
-    fn write_filter(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()>;
-    /// Sets whether an address has services: malformed packets for it are dropped.
-    fn write_address(&mut self, address: IpAddr, has_services: bool) -> Result<()>;
+    /// Sets which addresses are worth a look-up, as a destination and as a source.
+    fn write_filter(&mut self, filter: &Filter) -> Result<()>;
+    /// Makes an address one that has services, `Some` with whether the host has it, too; `None`: one
+    /// that has none.
+    fn write_address(&mut self, address: IpAddr, services: Option<bool>) -> Result<()>;
+    /// Sets what the whole node does; its prefixes are those of [`Scope::Node`]. `keeps_sources`: some
+    /// backend's packets to clients' own addresses are ours.
+    fn write_node(&mut self, node: &NodePolicy, keeps_sources: bool) -> Result<()>;
+    /// Sets the prefixes of a scope.
+    fn write_prefixes(&mut self, scope: Scope, prefixes: &PrefixLists) -> Result<()>;
 
     /// Makes a key a service, or hands it to another id.
     fn write_service(&mut self, key: ServiceKey, id: ServiceId) -> Result<()>;
     /// Makes a key no service any more.
     fn remove_service(&mut self, key: ServiceKey) -> Result<()>;
+    /// Sets how a service schedules and forwards, over `members` backends.
+    fn write_policy(&mut self, id: ServiceId, policy: &Policy, members: usize) -> Result<()>;
     /// Swaps a service's ring.
-    fn write_ring(&mut self, id: ServiceId, ring: &[BackendId]) -> Result<()>;
-    /// Sets a backend's address, way and source ports.
+    fn write_ring(&mut self, id: ServiceId, ring: &Ring) -> Result<()>;
+    /// Sets a backend's address, way, tunnel and source ports.
     fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()>;
     /// Sets a backend's counters and cursor to zero.
     fn reset_backend(&mut self, id: BackendId) -> Result<()>;

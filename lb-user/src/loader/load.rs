@@ -11,7 +11,7 @@ use aya::{
 use aya_log::{EbpfLogger, Level};
 use lb_common::names::{self, LAYOUT_VERSION};
 
-use super::Pins;
+use super::{Pins, kernel_version};
 use crate::{
     config,
     dataplane::{
@@ -47,8 +47,12 @@ pub struct Datapath {
 
 fn entries(size: Size, sizes: &Sizes) -> u32 {
     match size {
-        // A connection has two entries.
-        Size::Connections => sizes.connections.saturating_mul(2),
+        // A connection has two entries; the unconfirmed ones have room of their own.
+        Size::Connections => sizes.connections.saturating_add(sizes.unconfirmed).saturating_mul(2),
+        Size::Unconfirmed => sizes.unconfirmed,
+        Size::Clients => sizes.clients,
+        Size::Fragments => sizes.fragments,
+        Size::Prefixes => sizes.prefixes,
         Size::Services => sizes.services,
         Size::Backends => sizes.backends,
     }
@@ -69,10 +73,17 @@ pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
         taken_over = true;
         match map.size {
             Some(Size::Connections) => sizes.connections = found / 2,
+            Some(Size::Unconfirmed) => sizes.unconfirmed = found,
+            Some(Size::Clients) => sizes.clients = found,
+            Some(Size::Fragments) => sizes.fragments = found,
+            Some(Size::Prefixes) => sizes.prefixes = found,
             Some(Size::Services) => sizes.services = found,
             Some(Size::Backends) => sizes.backends = found,
             None => {}
         }
+    }
+    if taken_over {
+        sizes.connections = sizes.connections.saturating_sub(sizes.unconfirmed);
     }
     let mut loader = EbpfLoader::new();
     for map in layout::MAPS {
@@ -92,12 +103,22 @@ pub fn load_unpinned(sizes: &Sizes) -> Result<Datapath> {
     finish(&mut EbpfLoader::new(), *sizes, false, false)
 }
 
+/// Bytes of kernel memory that the tables of these sizes take, roughly.
+#[must_use]
+pub fn memory(sizes: &Sizes) -> u64 {
+    let cpus = aya::util::nr_cpus().unwrap_or(1);
+    let bytes =
+        |map: &layout::MapLayout| map.bytes(map.size.map_or(1, |size| entries(size, sizes)), cpus);
+    layout::MAPS.iter().map(bytes).sum()
+}
+
 fn finish(
     loader: &mut EbpfLoader<'_>,
     sizes: Sizes,
     taken_over: bool,
     log_drops: bool,
 ) -> Result<Datapath> {
+    kernel_version::ensure_supported()?;
     let level: &'static u8 = if log_drops { &(Level::Info as u8) } else { &0 };
     loader.override_global(aya_log::LEVEL, level, true);
     for map in layout::MAPS {

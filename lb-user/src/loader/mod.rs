@@ -3,12 +3,13 @@
 
 mod attach;
 mod bpffs;
+mod kernel_version;
 mod load;
 mod mode;
 
 pub use self::{
     attach::attach,
     bpffs::Pins,
-    load::{Datapath, Programs, Sizes, load, load_unpinned},
+    load::{Datapath, Programs, Sizes, load, load_unpinned, memory},
     mode::mode,
 };

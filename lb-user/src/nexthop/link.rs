@@ -21,6 +21,7 @@ pub(super) struct Link {
     loopback: bool,
     up: bool,
     mac: Option<[u8; 6]>,
+    pub(super) mtu: u32,
 }
 
 impl Link {
@@ -63,11 +64,13 @@ fn read(answer: RouteNetlinkMessage) -> Option<(u32, Link)> {
         loopback: message.header.link_layer_type == LinkLayerType::Loopback,
         up: message.header.flags.contains(LinkFlags::Up),
         mac: None,
+        mtu: 0,
     };
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(address) if ethernet => link.mac = address.try_into().ok(),
             _ => {}
         }

@@ -29,6 +29,9 @@ pub struct NextHop {
     pub gateway: IpAddr,
     /// The address that this host would send from.
     pub preferred_source: Option<IpAddr>,
+    /// Bytes of the largest IP packet on this way: the route's MTU, else the interface's. Zero: not
+    /// known.
+    pub mtu: u32,
 }
 
 /// The next hop of a target is known, known anew, or lost.

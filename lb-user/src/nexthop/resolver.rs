@@ -284,6 +284,7 @@ impl Task {
                 destination_mac,
                 gateway: route.gateway,
                 preferred_source: route.preferred_source,
+                mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
             }),
             None => Err(Unresolved::NoNeighbour {
                 gateway: route.gateway,

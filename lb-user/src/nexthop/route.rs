@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteType, RouteVia},
 };
 
 use super::{
@@ -24,6 +24,8 @@ pub(super) struct Route {
     pub(super) gateway: IpAddr,
     /// The address that this host would send from.
     pub(super) preferred_source: Option<IpAddr>,
+    /// Its own MTU, where it has one: set by hand, or learnt of the path (RFC 1191).
+    pub(super) mtu: Option<u32>,
 }
 
 /// Asks the kernel for the route to `target`.
@@ -59,11 +61,18 @@ fn read(answer: &RouteMessage, target: IpAddr) -> Result<Route, Unresolved> {
     let mut ifindex = None;
     let mut gateway = target;
     let mut preferred_source = None;
+    let mut mtu = None;
     for attribute in &answer.attributes {
         match attribute {
             RouteAttribute::Oif(index) => ifindex = Some(*index),
             RouteAttribute::Gateway(address) => gateway = ip(address).unwrap_or(gateway),
             RouteAttribute::PrefSource(address) => preferred_source = ip(address),
+            RouteAttribute::Metrics(metrics) => {
+                mtu = metrics.iter().find_map(|metric| match metric {
+                    RouteMetric::Mtu(mtu) => Some(*mtu).filter(|mtu| *mtu != 0),
+                    _ => None,
+                });
+            }
             RouteAttribute::Via(RouteVia::Inet(address)) => gateway = (*address).into(),
             RouteAttribute::Via(RouteVia::Inet6(address)) => gateway = (*address).into(),
             RouteAttribute::EncapType(kind) => {
@@ -76,7 +85,7 @@ fn read(answer: &RouteMessage, target: IpAddr) -> Result<Route, Unresolved> {
         what: "route",
         error: "the route names no interface".to_owned(),
     })?;
-    Ok(Route { ifindex, gateway, preferred_source })
+    Ok(Route { ifindex, gateway, preferred_source, mtu })
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {
@@ -102,7 +111,7 @@ mod tests {
     fn answers_are_read_and_odd_ones_refused() {
         let target: IpAddr = "10.0.0.9".parse().unwrap();
         let via: IpAddr = "fe80::1".parse().unwrap();
-        let route = |gateway| Ok(Route { ifindex: 7, gateway, preferred_source: None });
+        let route = |gateway| Ok(Route { ifindex: 7, gateway, preferred_source: None, mtu: None });
         let unicast = |attributes| answer(RouteType::Unicast, attributes);
         for (name, message, expected) in [
             ("on the link", unicast(vec![RouteAttribute::Oif(7)]), route(target)),

@@ -186,6 +186,7 @@ fn a_host_on_the_link() {
                 destination_mac: HOST_MAC,
                 gateway: ip(target),
                 preferred_source: Some(ip(source)),
+                mtu: 1500,
             };
             assert_eq!(watcher.until_mac(target, HOST_MAC).await, expected);
         }

@@ -1,14 +1,17 @@
 //! Builds the tables: gives ids, compiles rings, finds ways and source addresses.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    net::{IpAddr, SocketAddr},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
 };
 
 use lb_common::net::Hop;
 
-use super::{BackendEntry, BackendId, ServiceEntry, ServiceId, ServiceKey, Tables, ring};
-use crate::config::{Backend, Config, Service};
+use super::{
+    BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey, Tables,
+    Tunnel, maglev::Member,
+};
+use crate::config::{Backend, Config, Forwarding, Service};
 
 /// How a backend is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +20,8 @@ pub struct Way {
     pub hop: Hop,
     /// The host's own address towards it.
     pub source: Option<IpAddr>,
+    /// Bytes of the largest IP packet on the way; zero: not known.
+    pub mtu: u32,
 }
 
 /// What the controller has found out.
@@ -26,6 +31,10 @@ pub struct Facts {
     pub active: HashMap<(String, String), bool>,
     /// Ways by the backend's address. Absent: not known yet.
     pub ways: HashMap<IpAddr, Way>,
+    /// Bytes of the largest IP packet that every interface takes; zero: not known.
+    pub least_mtu: u32,
+    /// The host's own addresses.
+    pub host_addresses: BTreeSet<IpAddr>,
 }
 
 /// Why no tables can be built.
@@ -52,10 +61,19 @@ pub enum PlanError {
 ///
 /// [`PlanError`] where the ids of a table are used up.
 pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables, PlanError> {
-    let mut tables = Tables::default();
+    let mut tables = Tables { node: Some(node(config, facts)), ..Tables::default() };
     let mut services = Ids::new(&previous.services, config.tables.services);
     let mut backends = Ids::new(&previous.backends, config.tables.backends);
     for service in &config.services {
+        let key = ServiceKey { address: service.address, protocol: service.protocol };
+        let known = previous
+            .services
+            .iter()
+            .find(|(_, entry)| entry.name == service.name && entry.key == key);
+        let service_id = match known {
+            Some((id, _)) => *id,
+            None => services.free().map(ServiceId).ok_or(PlanError::Services(services.limit))?,
+        };
         let mut members = Vec::new();
         for backend in &service.backends {
             let known =
@@ -66,38 +84,38 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
                     backends.free().map(BackendId).ok_or(PlanError::Backends(backends.limit))?
                 }
             };
-            let entry = entry(config, facts, service, backend, known.map(|(_, entry)| entry));
+            let known = known.map(|(_, entry)| entry);
+            let mut entry = entry(config, facts, service, backend, known);
             let key = (service.name.clone(), backend.name.clone());
-            // Without a source address no connection can be made: wait for the route.
-            if facts.active.get(&key) == Some(&true) && !entry.sources.is_empty() {
-                members.push((id, backend.weight));
+            // Full NAT without a source address makes no connection: wait for the route.
+            let full_nat = service.forwarding == Forwarding::Nat && service.snat;
+            entry.active =
+                facts.active.get(&key) == Some(&true) && !(full_nat && entry.sources.is_empty());
+            entry.service_id = service_id;
+            if entry.active {
+                members.push(Member { id, weight: backend.weight, address: backend.address });
             }
             tables.backends.insert(id, entry);
         }
-        let key = ServiceKey { address: service.address, protocol: service.protocol };
-        let known = previous
-            .services
-            .iter()
-            .find(|(_, entry)| entry.name == service.name && entry.key == key);
-        let id = match known {
-            Some((id, _)) => *id,
-            None => services.free().map(ServiceId).ok_or(PlanError::Services(services.limit))?,
-        };
-        let ring = ring::compile(&members);
-        tables
-            .services
-            .insert(id, ServiceEntry { name: service.name.clone(), key, ring, live: true });
+        let ring = Ring::compile(service.scheduler, &members, service.table_size);
+        let policy = Some(Policy::of(service));
+        tables.services.insert(
+            service_id,
+            ServiceEntry { name: service.name.clone(), key, ring, policy, live: true },
+        );
     }
     for (id, entry) in &previous.services {
         tables.services.entry(*id).or_insert_with(|| ServiceEntry {
-            ring: Vec::new(),
+            ring: Ring::default(),
             live: false,
             ..entry.clone()
         });
     }
     for (id, entry) in &previous.backends {
         tables.backends.entry(*id).or_insert_with(|| BackendEntry {
-            hop: hop(facts, entry.address, Some(entry)),
+            hop: way(facts, entry.address.ip(), Some(entry)).0,
+            mtu: way(facts, entry.address.ip(), Some(entry)).1,
+            active: false,
             live: false,
             ..entry.clone()
         });
@@ -105,16 +123,31 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
     Ok(tables)
 }
 
+fn node(config: &Config, facts: &Facts) -> NodePolicy {
+    let addresses: BTreeSet<_> =
+        config.services.iter().map(|service| service.address.ip()).collect();
+    NodePolicy {
+        prefixes: config.node.prefixes.clone(),
+        least_mtu: facts.least_mtu,
+        host_addresses: &addresses & &facts.host_addresses,
+    }
+}
+
 fn is_same(entry: &BackendEntry, service: &Service, backend: &Backend) -> bool {
     entry.service == service.name
         && entry.name == backend.name
         && entry.address == backend.address
         && entry.protocol == service.protocol
+        // The table that it is in is that of its service's family.
+        && entry.service_is_ipv4 == service.address.is_ipv4()
 }
 
-fn hop(facts: &Facts, address: SocketAddr, previous: Option<&BackendEntry>) -> Hop {
-    let way = facts.ways.get(&address.ip());
-    way.map_or_else(|| previous.map(|entry| entry.hop).unwrap_or_default(), |way| way.hop)
+/// The next hop and its MTU; what is not known stays as it was.
+fn way(facts: &Facts, address: IpAddr, previous: Option<&BackendEntry>) -> (Hop, u32) {
+    facts.ways.get(&address).map_or_else(
+        || previous.map(|entry| (entry.hop, entry.mtu)).unwrap_or_default(),
+        |way| (way.hop, way.mtu),
+    )
 }
 
 fn entry(
@@ -124,27 +157,54 @@ fn entry(
     backend: &Backend,
     previous: Option<&BackendEntry>,
 ) -> BackendEntry {
-    let family = |ip: &IpAddr| ip.is_ipv4() == backend.address.is_ipv4();
-    let mut sources: Vec<IpAddr> =
-        config.nat.source_addresses.iter().copied().filter(family).collect();
-    if sources.is_empty() {
-        let own = facts.ways.get(&backend.address.ip()).and_then(|way| way.source).filter(family);
-        // A route that is gone for a moment does not take the connections' source away.
-        sources = own
-            .map(|own| vec![own])
-            .or_else(|| previous.map(|entry| entry.sources.clone()))
-            .unwrap_or_default();
+    let ip = backend.address.ip();
+    let own = facts.ways.get(&ip).and_then(|way| way.source);
+    let (hop, mtu) = way(facts, ip, previous);
+    let mut tunnel = Tunnel::of(config, service, backend.address, own);
+    let kept = previous.and_then(|entry| entry.tunnel);
+    if own.is_none() && kept.is_some_and(|kept| kept.gue_port == tunnel.and_then(|t| t.gue_port)) {
+        // A route that is gone for a moment does not move the tunnel's near end.
+        tunnel = kept;
     }
     BackendEntry {
-        service: service.name.clone(),
-        name: backend.name.clone(),
-        address: backend.address,
-        protocol: service.protocol,
-        hop: hop(facts, backend.address, previous),
-        sources,
+        service_is_ipv4: service.address.is_ipv4(),
+        hop,
+        mtu,
+        weight: backend.weight,
+        max_connections: backend.max_connections,
+        tunnel,
+        // Connections of an earlier way of forwarding go on: what they need stays.
+        keeps_source: (service.forwarding == Forwarding::Nat && !service.snat)
+            || previous.is_some_and(|entry| entry.keeps_source),
+        sources: sources(config, ip, own, previous),
         ports: config.nat.source_ports,
         live: true,
+        ..BackendEntry::new(
+            service.name.clone(),
+            backend.name.clone(),
+            backend.address,
+            service.protocol,
+        )
     }
+}
+
+/// The source addresses that NAT has towards a backend.
+fn sources(
+    config: &Config,
+    backend: IpAddr,
+    own: Option<IpAddr>,
+    previous: Option<&BackendEntry>,
+) -> Vec<IpAddr> {
+    let family = |ip: &IpAddr| ip.is_ipv4() == backend.is_ipv4();
+    let sources: Vec<IpAddr> = config.nat.source_addresses.iter().copied().filter(family).collect();
+    if !sources.is_empty() {
+        return sources;
+    }
+    // A route that is gone for a moment does not take the connections' source away.
+    own.filter(family)
+        .map(|own| vec![own])
+        .or_else(|| previous.map(|entry| entry.sources.clone()))
+        .unwrap_or_default()
 }
 
 /// Hands out the lowest ids that nothing holds.
@@ -214,6 +274,7 @@ mod tests {
         let way = Way {
             hop: Hop { interface: 3, ..Hop::default() },
             source: Some("10.0.0.2".parse().unwrap()),
+            mtu: 1500,
         };
         Facts {
             active: active
@@ -221,6 +282,7 @@ mod tests {
                 .map(|(name, active)| (("web".into(), (*name).into()), *active))
                 .collect(),
             ways: [("10.0.0.11".parse().unwrap(), way), ("10.0.0.12".parse().unwrap(), way)].into(),
+            ..Facts::default()
         }
     }
 
@@ -230,10 +292,10 @@ mod tests {
         let both =
             build(&config, &facts(&[("web-01", true), ("web-02", true)]), &Tables::default())
                 .unwrap();
-        let ring = &both.service("web").unwrap().1.ring;
+        let ring = &both.service("web").unwrap().1.ring.slots;
         assert_eq!(ring, &[BackendId(1), BackendId(0), BackendId(1)]);
         let one = build(&config, &facts(&[("web-01", true), ("web-02", false)]), &both).unwrap();
-        assert_eq!(one.service("web").unwrap().1.ring, [BackendId(0)]);
+        assert_eq!(one.service("web").unwrap().1.ring.slots, [BackendId(0)]);
         assert_eq!(one.backends.len(), 2);
         assert_eq!(both.addresses().len(), 2);
     }
@@ -266,7 +328,7 @@ mod tests {
         let known = build(&config, &facts(&[("web-01", true)]), &waiting).unwrap();
         let kept = build(&config, &unknown, &known).unwrap();
         assert_eq!(kept.backends[&BackendId(0)].hop.interface, 3);
-        assert_eq!(kept.service("web").unwrap().1.ring.len(), 3);
+        assert_eq!(kept.service("web").unwrap().1.ring.slots.len(), 3);
     }
 
     #[test]

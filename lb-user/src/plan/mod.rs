@@ -4,6 +4,8 @@
 //! No kernel, no clock, no file. Start, change, reload and recovery all come through here.
 
 mod build;
+mod maglev;
+mod policy;
 mod ring;
 
 use std::{
@@ -14,8 +16,12 @@ use std::{
 
 use lb_common::net::Hop;
 
-pub use self::build::{Facts, PlanError, Way, build};
-use crate::config::{PortRange, Protocol};
+pub use self::{
+    build::{Facts, PlanError, Way, build},
+    policy::{NodePolicy, Policy, Tunnel},
+    ring::Ring,
+};
+use crate::config::{Endpoint, PortRange, Protocol};
 
 /// A service's id: its index in the service tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +42,7 @@ pub struct ServiceKey {
 
 impl fmt::Display for ServiceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.protocol)
+        write!(f, "{}/{}", Endpoint(self.address), self.protocol)
     }
 }
 
@@ -47,6 +53,8 @@ pub struct Tables {
     pub services: BTreeMap<ServiceId, ServiceEntry>,
     /// Backends by id, over all services.
     pub backends: BTreeMap<BackendId, BackendEntry>,
+    /// What the whole node does; `None`: not known.
+    pub node: Option<NodePolicy>,
 }
 
 /// A service in the tables.
@@ -56,8 +64,10 @@ pub struct ServiceEntry {
     pub name: String,
     /// Its address and protocol.
     pub key: ServiceKey,
-    /// Its compiled scheduler: backends in the order of their turns.
-    pub ring: Vec<BackendId>,
+    /// Its compiled scheduler.
+    pub ring: Ring,
+    /// How it schedules and forwards; `None`: not known.
+    pub policy: Option<Policy>,
     /// Whether it is configured. One that is not only keeps its id until its last connection ends.
     pub live: bool,
 }
@@ -73,8 +83,24 @@ pub struct BackendEntry {
     pub address: SocketAddr,
     /// The service's protocol.
     pub protocol: Protocol,
+    /// Whether its service's address is of IPv4: that of a tunnel's far end may be of the other family.
+    pub service_is_ipv4: bool,
+    /// Its service's id.
+    pub service_id: ServiceId,
     /// The way there; not known where its interface is zero.
     pub hop: Hop,
+    /// Bytes of the largest IP packet on the way there; zero: not known.
+    pub mtu: u32,
+    /// Its share of new connections, relative to the other weights.
+    pub weight: u16,
+    /// Established connections that it takes at the most.
+    pub max_connections: Option<u32>,
+    /// Whether new connections may go there.
+    pub active: bool,
+    /// The tunnel to it.
+    pub tunnel: Option<Tunnel>,
+    /// Whether NAT keeps the clients' addresses towards it, or did for connections that may be open.
+    pub keeps_source: bool,
     /// NAT's source addresses towards it.
     pub sources: Vec<IpAddr>,
     /// NAT's source ports towards it.
@@ -92,7 +118,15 @@ impl BackendEntry {
             name,
             address,
             protocol,
+            service_is_ipv4: address.is_ipv4(),
+            service_id: ServiceId(0),
             hop: Hop::default(),
+            mtu: 0,
+            weight: 1,
+            max_connections: None,
+            active: false,
+            tunnel: None,
+            keeps_source: false,
             sources: Vec::new(),
             ports: PortRange { low: 1, high: 1 },
             live: false,
@@ -107,6 +141,14 @@ impl BackendEntry {
 }
 
 impl Tables {
+    /// Addresses of the backends whose packets to anybody concern us: their services' NAT keeps the
+    /// clients' addresses.
+    #[must_use]
+    pub fn reply_sources(&self) -> BTreeSet<IpAddr> {
+        let kept = self.backends.values().filter(|backend| backend.keeps_source);
+        kept.map(|backend| backend.address.ip()).collect()
+    }
+
     /// Every address whose packets concern us: of services, retiring ones included, whose open
     /// connections go on, and NAT's sources.
     #[must_use]

@@ -1,6 +1,52 @@
-//! Compiles weights into a ring: each backend as often as its weight says, spread evenly.
+//! Compiles a service's active backends into its ring: a slot is what the scheduler picks.
 
-use super::BackendId;
+use super::{
+    BackendId,
+    maglev::{self, Member},
+};
+use crate::config::Scheduler;
+
+/// A compiled scheduler.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ring {
+    /// Backends by slot: in the order of their turns, or as the hash finds them.
+    pub slots: Vec<BackendId>,
+    /// Each of them once, by their addresses: the same order on every host.
+    pub members: Vec<BackendId>,
+}
+
+impl Ring {
+    /// The ring in which these backends take these turns.
+    #[must_use]
+    pub fn of(slots: Vec<BackendId>) -> Self {
+        let mut members = slots.clone();
+        members.sort_unstable();
+        members.dedup();
+        Self { slots, members }
+    }
+
+    /// The ring of a scheduler; `table_size` slots for one that hashes.
+    #[must_use]
+    pub fn compile(scheduler: Scheduler, members: &[Member], table_size: u32) -> Self {
+        let slots = match scheduler {
+            Scheduler::RoundRobin | Scheduler::LeastConnections | Scheduler::Random => {
+                let weights: Vec<_> =
+                    members.iter().map(|member| (member.id, member.weight)).collect();
+                cycle(&weights)
+            }
+            Scheduler::Maglev | Scheduler::SourceHash => maglev::table(members, table_size),
+        };
+        let mut members = members.to_vec();
+        members.sort_by_key(|member| member.address);
+        Self { slots, members: members.into_iter().map(|member| member.id).collect() }
+    }
+
+    /// Whether it names no backend.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+}
 
 const fn gcd(mut a: u64, mut b: u64) -> u64 {
     while b != 0 {
@@ -9,12 +55,12 @@ const fn gcd(mut a: u64, mut b: u64) -> u64 {
     a
 }
 
-/// The ring of these backends. Its length is the sum of the weights over their greatest common
+/// One weight cycle of these backends. Its length is the sum of the weights over their greatest common
 /// divisor: one weight cycle.
 ///
 /// A backend's k-th slot of w wants to stand at (k + ½) / w of the cycle; slots are taken in the
 /// order of those wishes, and backends in the given order where wishes are equal.
-pub fn compile(backends: &[(BackendId, u16)]) -> Vec<BackendId> {
+fn cycle(backends: &[(BackendId, u16)]) -> Vec<BackendId> {
     let divisor = backends.iter().fold(0, |divisor, (_, weight)| gcd(divisor, u64::from(*weight)));
     if divisor == 0 {
         return Vec::new();
@@ -39,7 +85,7 @@ mod tests {
 
     fn ring(weights: &[u16]) -> Vec<u32> {
         let backends: Vec<_> = (0..).map(BackendId).zip(weights.iter().copied()).collect();
-        compile(&backends).into_iter().map(|id| id.0).collect()
+        cycle(&backends).into_iter().map(|id| id.0).collect()
     }
 
     #[test]

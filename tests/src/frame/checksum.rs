@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use super::{ICMP, ICMPV6, TCP, UDP, read::parse};
+use super::{ICMP, ICMPV6, IP6IP, IPIP, Parsed, TCP, UDP, build::v6, parse};
 
 /// The one's-complement sum of all parts' bytes, as if they stood in one row.
 #[must_use]
@@ -26,44 +26,61 @@ pub(super) fn transport(source: IpAddr, destination: IpAddr, number: u8, segment
 }
 
 fn pseudo_sum(source: IpAddr, destination: IpAddr, number: u8, segment: &[u8]) -> u16 {
+    if number == ICMP {
+        // ICMP over IPv4 stands alone.
+        return fold(&[segment]);
+    }
     let length = u32::try_from(segment.len()).unwrap_or(u32::MAX).to_be_bytes();
     let tail = [0, 0, 0, number];
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
             fold(&[&source.octets(), &destination.octets(), &length, &tail, segment])
         }
-        (source, destination) => fold(&[
-            &super::v6(source).octets(),
-            &super::v6(destination).octets(),
-            &length,
-            &tail,
-            segment,
-        ]),
+        (source, destination) => {
+            fold(&[&v6(source).octets(), &v6(destination).octets(), &length, &tail, segment])
+        }
     }
 }
 
-/// Says which checksum of a frame is wrong, if one is. The rest of a fragment cannot be checked
-/// and is left alone; so is UDP over IPv4 without a checksum.
+/// Says which checksum of a frame is wrong, if one is: the outer ones, and those of the packet
+/// inside a tunnel or quoted by an ICMP error, as far as it is there. What covers more than a
+/// fragment or a cut quote holds cannot be checked and is left alone; so is UDP without a
+/// checksum, over IPv4 or around a tunnel's packet (RFC 6935).
 pub fn verify_checksums(frame: &[u8]) -> Result<(), String> {
     let parsed = parse(frame)?;
+    verify(&parsed).map_err(|what| format!("{what} in {parsed}"))
+}
+
+fn verify(parsed: &Parsed) -> Result<(), String> {
     if let Some(header) = &parsed.ipv4_header
         && fold(&[header]) != 0xffff
     {
-        return Err(format!("the IPv4 header checksum is wrong in {parsed}"));
+        return Err("the IPv4 header checksum is wrong".to_owned());
     }
-    if parsed.fragment {
-        return Ok(());
+    let complete = parsed.whole && !parsed.is_fragment();
+    if complete && !transport_is_right(parsed) {
+        return Err("the checksum above IP is wrong".to_owned());
     }
+    match &parsed.inner {
+        Some(inner) => verify(inner).map_err(|what| format!("inside: {what}")),
+        None if complete && matches!(parsed.protocol, IPIP | IP6IP) => {
+            Err("the packet inside cannot be read".to_owned())
+        }
+        None => Ok(()),
+    }
+}
+
+fn transport_is_right(parsed: &Parsed) -> bool {
     let segment = &parsed.segment;
-    let number = parsed.protocol;
-    let right = match (number, parsed.source) {
-        (UDP, IpAddr::V4(_)) if segment.get(6..8) == Some(&[0, 0]) => true,
-        (ICMP, IpAddr::V4(_)) => fold(&[segment]) == 0xffff,
-        (UDP, _) if segment.get(6..8) == Some(&[0, 0]) => false,
-        (TCP | UDP | ICMPV6, _) => {
-            pseudo_sum(parsed.source, parsed.destination, number, segment) == 0xffff
+    match (parsed.protocol, parsed.source) {
+        (UDP, source) if segment.get(6..8) == Some(&[0, 0]) => {
+            source.is_ipv4() || parsed.inner.is_some()
+        }
+        (ICMP, IpAddr::V6(_)) => true,
+        (TCP | UDP | ICMP | ICMPV6, _) => {
+            let (source, destination) = (parsed.source, parsed.destination);
+            pseudo_sum(source, destination, parsed.protocol, segment) == 0xffff
         }
         _ => true,
-    };
-    if right { Ok(()) } else { Err(format!("the checksum above IP is wrong in {parsed}")) }
+    }
 }

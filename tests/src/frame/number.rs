@@ -18,6 +18,18 @@ pub const UDP: u8 = 17;
 pub const ICMP: u8 = 1;
 /// Protocol number of ICMP for IPv6.
 pub const ICMPV6: u8 = 58;
+/// Protocol number of an IPv4 packet inside another (RFC 2003).
+pub const IPIP: u8 = 4;
+/// Protocol number of an IPv6 packet inside another (RFC 2473).
+pub const IP6IP: u8 = 41;
+/// UDP's destination port for GUE, as assigned.
+pub const GUE_PORT: u16 = 6080;
+/// Next-header number of IPv6's hop-by-hop options.
+pub const HOP_BY_HOP: u8 = 0;
+/// Next-header number of IPv6's routing header.
+pub const ROUTING: u8 = 43;
+/// Next-header number of IPv6's destination options.
+pub const DESTINATION: u8 = 60;
 /// Next-header number of IPv6's fragment header.
 pub const FRAGMENT: u8 = 44;
 

@@ -1,116 +1,55 @@
-//! Reading a frame back, for checksums and for legible differences.
+//! Reading a frame back, down to the packet inside a tunnel or an ICMP error.
 
-use std::{
-    fmt::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{
+    DESTINATION, FRAGMENT, GUE_PORT, HOP_BY_HOP, ICMP, ICMPV6, IP6IP, IPIP, IPV4, IPV6, ROUTING,
+    SERVICE_VLAN, TCP, UDP, VLAN, parsed::Parsed,
 };
 
-use super::{FRAGMENT, IPV4, IPV6, SERVICE_VLAN, TCP, UDP, VLAN};
+/// IPv6's extension headers that tell their own length.
+pub(super) const EXTENSIONS: [u8; 3] = [HOP_BY_HOP, ROUTING, DESTINATION];
 
-/// IPv6's extension headers that tell their own length: hop-by-hop, routing, destination.
-const EXTENSIONS: [u8; 3] = [0, 43, 60];
+/// How many packets inside one another are read. A tunnel's packet, quoted by an error that is
+/// quoted itself, needs three.
+const DEPTH: u8 = 4;
 
-/// A frame with an IP packet, taken apart.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parsed {
-    /// Source MAC address.
-    pub source_mac: [u8; 6],
-    /// Destination MAC address.
-    pub destination_mac: [u8; 6],
-    /// VLAN ids, outermost first.
+/// Whether a packet has to be as long as it says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Whole,
+    /// It may end earlier, as in an ICMP error or in the first fragment of a tunnel's packet.
+    Quoted,
+}
+
+/// Ethernet's header with its tags.
+pub(super) struct Link {
     pub vlans: Vec<u16>,
-    /// Source address.
-    pub source: IpAddr,
-    /// Destination address.
-    pub destination: IpAddr,
-    /// Time to live, or hop limit.
-    pub ttl: u8,
-    /// Type of service, or traffic class.
-    pub tos: u8,
-    /// IPv4's total length, or IPv6's payload length, as it says.
-    pub ip_length: u16,
-    /// Protocol of the segment.
-    pub protocol: u8,
-    /// Whether it is a fragment of a packet, of either family.
-    pub fragment: bool,
-    /// Source port; 0 where there is none.
-    pub source_port: u16,
-    /// Destination port; 0 where there is none.
-    pub destination_port: u16,
-    /// TCP's flags; 0 where there are none.
-    pub flags: u8,
-    /// IPv4's header with options.
-    pub ipv4_header: Option<Vec<u8>>,
-    /// The transport header and everything after it, up to the length that IP says.
-    pub segment: Vec<u8>,
-}
-
-impl Parsed {
-    /// What follows the TCP or UDP header.
-    #[must_use]
-    pub fn payload(&self) -> &[u8] {
-        let header = match self.protocol {
-            TCP => self.segment.get(12).map_or(0, |words| usize::from(words >> 4) * 4),
-            UDP => 8,
-            _ => 0,
-        };
-        self.segment.get(header..).unwrap_or_default()
-    }
-
-    /// TCP's sequence and acknowledgement numbers; zeros where there are none.
-    #[must_use]
-    pub fn numbers(&self) -> (u32, u32) {
-        if self.protocol != TCP || self.segment.len() < 12 {
-            return (0, 0);
-        }
-        let number = |at: usize| be32(&self.segment, at);
-        (number(4), number(8))
-    }
-}
-
-impl fmt::Display for Parsed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (from, to) = (mac(self.source_mac), mac(self.destination_mac));
-        writeln!(f, "eth   {from} > {to} vlans {:?}", self.vlans)?;
-        writeln!(
-            f,
-            "ip    {} > {} protocol {} ttl {} tos {:#04x} length {} fragment {}",
-            self.source,
-            self.destination,
-            self.protocol,
-            self.ttl,
-            self.tos,
-            self.ip_length,
-            self.fragment
-        )?;
-        let (sequence, acknowledgement) = self.numbers();
-        writeln!(
-            f,
-            "ports {} > {} flags {} seq {sequence} ack {acknowledgement} checksum {}",
-            self.source_port,
-            self.destination_port,
-            flags(self.flags),
-            hex(match self.protocol {
-                TCP => self.segment.get(16..18).unwrap_or_default(),
-                UDP => self.segment.get(6..8).unwrap_or_default(),
-                _ => &[],
-            }),
-        )?;
-        write!(f, "data  {}", hex(self.payload()))
-    }
-}
-
-/// A frame in words; one that cannot be parsed, in hexadecimal and with the reason.
-#[must_use]
-pub fn describe(frame: &[u8]) -> String {
-    match parse(frame) {
-        Ok(parsed) => parsed.to_string(),
-        Err(reason) => format!("({reason}) {}", hex(frame)),
-    }
+    pub ether_type: u16,
+    pub length: usize,
 }
 
 /// Takes a frame apart, or says why that cannot be done.
 pub fn parse(frame: &[u8]) -> Result<Parsed, String> {
+    let link = link(frame)?;
+    let packet = &frame[link.length..];
+    let mut parsed = match link.ether_type {
+        IPV4 => above(ipv4(packet, Extent::Whole)?, DEPTH),
+        IPV6 => above(ipv6(packet, Extent::Whole)?, DEPTH),
+        other => return Err(format!("ether type {other:#06x} is not IP")),
+    };
+    parsed.destination_mac.copy_from_slice(&frame[..6]);
+    parsed.source_mac.copy_from_slice(&frame[6..12]);
+    parsed.vlans = link.vlans;
+    Ok(parsed)
+}
+
+/// Takes an IP packet apart that stands without a frame.
+pub(super) fn packet(bytes: &[u8]) -> Result<Parsed, String> {
+    inside(bytes, Extent::Whole, DEPTH)
+}
+
+pub(super) fn link(frame: &[u8]) -> Result<Link, String> {
     let mut at = 12;
     let mut vlans = Vec::new();
     let mut ether_type = be16(need(frame, at, 2)?, 0);
@@ -119,25 +58,58 @@ pub fn parse(frame: &[u8]) -> Result<Parsed, String> {
         at += 4;
         ether_type = be16(need(frame, at, 2)?, 0);
     }
-    let mut parsed = match ether_type {
-        IPV4 => ipv4(&frame[at + 2..])?,
-        IPV6 => ipv6(&frame[at + 2..])?,
-        other => return Err(format!("ether type {other:#06x} is not IP")),
-    };
-    parsed.destination_mac.copy_from_slice(&frame[..6]);
-    parsed.source_mac.copy_from_slice(&frame[6..12]);
-    parsed.vlans = vlans;
-    if matches!(parsed.protocol, TCP | UDP) && parsed.segment.len() >= 8 {
-        parsed.source_port = be16(&parsed.segment, 0);
-        parsed.destination_port = be16(&parsed.segment, 2);
-    }
-    if parsed.protocol == TCP {
-        parsed.flags = parsed.segment.get(13).copied().unwrap_or_default();
-    }
-    Ok(parsed)
+    Ok(Link { vlans, ether_type, length: at + 2 })
 }
 
-fn ipv4(packet: &[u8]) -> Result<Parsed, String> {
+fn inside(bytes: &[u8], extent: Extent, depth: u8) -> Result<Parsed, String> {
+    let parsed = match need(bytes, 0, 1)?[0] >> 4 {
+        4 => ipv4(bytes, extent)?,
+        _ => ipv6(bytes, extent)?,
+    };
+    Ok(above(parsed, depth))
+}
+
+/// Reads what stands above IP.
+fn above(mut parsed: Parsed, depth: u8) -> Parsed {
+    if parsed.offset != 0 {
+        return parsed;
+    }
+    let segment = &parsed.segment;
+    if matches!(parsed.protocol, TCP | UDP) && segment.len() >= 4 {
+        parsed.source_port = be16(segment, 0);
+        parsed.destination_port = be16(segment, 2);
+    }
+    if parsed.protocol == TCP {
+        parsed.flags = segment.get(13).copied().unwrap_or_default();
+    }
+    if is_icmp(&parsed) && segment.len() >= 8 {
+        parsed.icmp = Some((segment[0], segment[1], be32(segment, 4).to_be_bytes()));
+    }
+    let complete = parsed.whole && !parsed.is_fragment();
+    let extent = if complete && parsed.icmp.is_none() { Extent::Whole } else { Extent::Quoted };
+    if depth > 0 && holds_a_packet(&parsed) {
+        parsed.inner = inside(parsed.payload(), extent, depth - 1).ok().map(Box::new);
+    }
+    parsed
+}
+
+fn is_icmp(parsed: &Parsed) -> bool {
+    parsed.protocol == if parsed.source.is_ipv4() { ICMP } else { ICMPV6 }
+}
+
+fn holds_a_packet(parsed: &Parsed) -> bool {
+    let version = parsed.payload().first().map(|byte| byte >> 4);
+    match (parsed.protocol, parsed.icmp) {
+        // Unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792).
+        (IPIP, _) | (ICMP, Some((3 | 4 | 5 | 11 | 12, ..))) => version == Some(4),
+        // All types below 128 are errors (RFC 4443, section 2.1).
+        (IP6IP, _) | (ICMPV6, Some((1..=127, ..))) => version == Some(6),
+        (UDP, _) => parsed.destination_port == GUE_PORT && matches!(version, Some(4 | 6)),
+        _ => false,
+    }
+}
+
+fn ipv4(packet: &[u8], extent: Extent) -> Result<Parsed, String> {
     let fixed = need(packet, 0, 20)?;
     let length = usize::from(fixed[0] & 0x0f) * 4;
     let header = need(packet, 0, length)?;
@@ -145,36 +117,53 @@ fn ipv4(packet: &[u8]) -> Result<Parsed, String> {
         return Err(format!("the first byte {:#04x} is no IPv4 header's", fixed[0]));
     }
     let total = be16(fixed, 2);
-    let segment = packet.get(length..usize::from(total)).ok_or("the IPv4 length is wrong")?;
+    let end = available(packet, total.into(), extent)?;
+    let segment = packet.get(length..end).ok_or("the IPv4 length is wrong")?;
     let address = |at: usize| Ipv4Addr::from_bits(be32(fixed, at)).into();
+    let fragment = be16(fixed, 6);
     Ok(Parsed {
         ttl: fixed[8],
         tos: fixed[1],
+        id: be16(fixed, 4).into(),
+        dont_fragment: fragment & 0x4000 != 0,
+        offset: (fragment & 0x1fff) << 3,
+        more: fragment & 0x2000 != 0,
         ip_length: total,
+        whole: end == usize::from(total),
         protocol: fixed[9],
-        fragment: be16(fixed, 6) & 0x3fff != 0,
         ipv4_header: Some(header.to_vec()),
         segment: segment.to_vec(),
         ..empty(address(12), address(16))
     })
 }
 
-fn ipv6(packet: &[u8]) -> Result<Parsed, String> {
+fn ipv6(packet: &[u8], extent: Extent) -> Result<Parsed, String> {
     let fixed = need(packet, 0, 40)?;
     if fixed[0] >> 4 != 6 {
         return Err(format!("the first byte {:#04x} is no IPv6 header's", fixed[0]));
     }
     let length = be16(fixed, 4);
-    let end = 40 + usize::from(length);
-    let (mut next, mut at, mut fragment) = (fixed[6], 40, false);
-    while next == FRAGMENT || EXTENSIONS.contains(&next) {
-        let head = need(packet, at, 8)?;
+    let end = available(packet, 40 + usize::from(length), extent)?;
+    let whole = end == 40 + usize::from(length);
+    let (mut next, mut at, mut fragment, mut id) = (fixed[6], 40, 0, 0);
+    // What follows the first header of a later fragment is data.
+    while fragment & 0xfff8 == 0 && (next == FRAGMENT || EXTENSIONS.contains(&next)) {
+        let head = match need(&packet[..end], at, 8) {
+            // The quote ends among the extension headers.
+            Err(_) if !whole => break,
+            head => head?,
+        };
         let step = if next == FRAGMENT { 8 } else { 8 + usize::from(head[1]) * 8 };
-        fragment |= next == FRAGMENT && be16(head, 2) & 0xfff9 != 0;
+        if next == FRAGMENT {
+            (fragment, id) = (be16(head, 2), be32(head, 4));
+        }
         next = head[0];
         at += step;
     }
-    let segment = packet.get(at..end).ok_or("the IPv6 length is wrong")?;
+    let segment = match packet.get(at..end) {
+        None if whole => return Err("the IPv6 length is wrong".to_owned()),
+        segment => segment.unwrap_or_default(),
+    };
     let address = |at: usize| {
         let mut octets = [0; 16];
         octets.copy_from_slice(&fixed[at..at + 16]);
@@ -183,12 +172,24 @@ fn ipv6(packet: &[u8]) -> Result<Parsed, String> {
     Ok(Parsed {
         ttl: fixed[7],
         tos: fixed[0] << 4 | fixed[1] >> 4,
+        flow_label: be32(fixed, 0) & 0x000f_ffff,
+        id,
+        offset: fragment & 0xfff8,
+        more: fragment & 1 != 0,
         ip_length: length,
+        whole,
         protocol: next,
-        fragment,
         segment: segment.to_vec(),
         ..empty(address(8), address(24))
     })
+}
+
+/// Where a packet that says it ends at `end` does end.
+fn available(packet: &[u8], end: usize, extent: Extent) -> Result<usize, String> {
+    if end > packet.len() && extent == Extent::Whole {
+        return Err(format!("the IP length is wrong: {end} bytes of {}", packet.len()));
+    }
+    Ok(end.min(packet.len()))
 }
 
 fn empty(source: IpAddr, destination: IpAddr) -> Parsed {
@@ -200,14 +201,21 @@ fn empty(source: IpAddr, destination: IpAddr) -> Parsed {
         destination,
         ttl: 0,
         tos: 0,
+        flow_label: 0,
+        id: 0,
+        dont_fragment: false,
+        offset: 0,
+        more: false,
         ip_length: 0,
+        whole: true,
         protocol: 0,
-        fragment: false,
         source_port: 0,
         destination_port: 0,
         flags: 0,
+        icmp: None,
         ipv4_header: None,
         segment: Vec::new(),
+        inner: None,
     }
 }
 
@@ -216,95 +224,10 @@ fn need(bytes: &[u8], at: usize, length: usize) -> Result<&[u8], String> {
     bytes.get(at..end).ok_or_else(|| format!("it ends at byte {}, before {end}", bytes.len()))
 }
 
-fn be16(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from(be16(bytes, at)) << 16 | u32::from(be16(bytes, at + 2))
-}
-
-fn mac(octets: [u8; 6]) -> String {
-    octets.map(|octet| format!("{octet:02x}")).join(":")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn flags(flags: u8) -> String {
-    let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"];
-    let set = names.iter().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1);
-    let set: Vec<&str> = set.map(|(_, name)| *name).collect();
-    if set.is_empty() { "none".to_owned() } else { set.join("+") }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::*, parse};
-
-    fn cases() -> Vec<(&'static str, Frame)> {
-        vec![
-            ("tcp4", Frame::tcp4()),
-            ("tcp6", Frame::tcp6().payload(b"odd")),
-            ("udp4", Frame::udp4()),
-            ("udp6", Frame::udp6().flow_label(0xabcde).tos(0xb8)),
-            ("udp4 without a checksum", Frame::udp4().checksum(0)),
-            ("tcp4 with options", Frame::tcp4().ip_options(&[1, 1, 1, 0]).tcp_options(&[1; 12])),
-            ("tagged twice", Frame::tcp4().vlan(SERVICE_VLAN, 7).vlan(VLAN, 9).payload(b"x")),
-            ("tcp6 behind hop-by-hop", Frame::tcp6().extension(0, &[0, 1, 4, 0, 0, 0, 0])),
-            ("padded", Frame::tcp4().trailer(&[0; 6])),
-        ]
-    }
-
-    #[test]
-    fn what_is_built_is_read_back_with_right_checksums() {
-        for (name, frame) in cases() {
-            let bytes = frame.build();
-            let parsed = parse(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!(parsed.source_port, 40_000, "{name}");
-            assert_eq!(parsed.source_mac, CLIENT_MAC, "{name}");
-            verify_checksums(&bytes).unwrap_or_else(|error| panic!("{name}: {error}"));
-        }
-    }
-
-    #[test]
-    fn a_flipped_bit_is_noticed() {
-        for (name, frame) in cases() {
-            let frame = if name == "udp4 without a checksum" { Frame::tcp4() } else { frame };
-            let mut bytes = frame.trailer(&[]).build();
-            // The last byte belongs to the segment.
-            *bytes.last_mut().unwrap() ^= 0x10;
-            assert!(verify_checksums(&bytes).is_err(), "{name}: {}", describe(&bytes));
-        }
-    }
-
-    #[test]
-    fn a_wrong_header_checksum_is_noticed() {
-        assert!(verify_checksums(&Frame::tcp4().ip_checksum(1).build()).is_err());
-        assert!(verify_checksums(&Frame::udp6().checksum(0).build()).is_err());
-    }
-
-    #[test]
-    fn a_known_header_has_its_known_checksum() {
-        // The worked example that goes round with RFC 1071's sum: the checksum is b861.
-        let header = [
-            0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 0xc0, 0xa8, 0, 1, 0xc0, 0xa8, 0,
-            0xc7,
-        ];
-        assert_eq!(!fold(&[&header]), 0xb861);
-    }
-
-    #[test]
-    fn no_truncation_panics() {
-        for (_, frame) in cases() {
-            let bytes = frame.build();
-            for length in 0..bytes.len() {
-                let _ = describe(&bytes[..length]);
-            }
-        }
-    }
 }

@@ -8,7 +8,7 @@ mod udp;
 pub use self::{
     nginx::{Access, Nginx, big_file},
     tiny::TinyWeb,
-    udp::{UdpEcho, UdpReply, ask, client_socket},
+    udp::{UdpEcho, UdpReply, ask, ask_again, client_socket},
 };
 
 /// The port that every server listens on, over both families.

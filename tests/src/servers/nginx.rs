@@ -33,7 +33,8 @@ pub struct Access {
 }
 
 /// nginx on one backend: `/` answers the backend's name, `/healthz` answers `ok` and is not
-/// logged, `/files/` serves a directory, and `/slow/` serves it at 2 MB a second.
+/// logged, `/files/` serves a directory, `/slow/` serves it at 2 MB a second, and `/put/` takes
+/// uploads.
 #[derive(Debug)]
 pub struct Nginx {
     process: Option<Process>,
@@ -96,6 +97,12 @@ impl Nginx {
         Ok(u64::try_from(served.count())?)
     }
 
+    /// Where a file is that was uploaded to `/put/NAME`, if this backend got it.
+    #[must_use]
+    pub fn uploaded(&self, name: &str) -> PathBuf {
+        self.prefix.join("put").join(name)
+    }
+
     /// Forgets the log.
     pub fn forget(&self) -> Result<()> {
         // nginx appends, so it goes on at the start of the emptied file.
@@ -146,6 +153,7 @@ http {{
     log_format plain "$remote_addr\t$remote_port\t$request_uri\t$status";
     access_log {prefix}/access.log plain;
     client_body_temp_path {prefix}/body;
+    client_max_body_size 1g;
     proxy_temp_path {prefix}/proxy;
     fastcgi_temp_path {prefix}/fastcgi;
     uwsgi_temp_path {prefix}/uwsgi;
@@ -160,6 +168,7 @@ http {{
         location = /healthz {{ access_log off; return 200 "ok\n"; }}
         location /files/ {{ alias {files}/; }}
         location /slow/ {{ alias {files}/; limit_rate 2m; }}
+        location /put/ {{ root {prefix}; dav_methods PUT; create_full_put_path on; }}
     }}
 }}
 "#

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv6Addr, SocketAddr, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,10 +14,14 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use super::PORT;
-use crate::topology::{Family, Host};
+use crate::{
+    topology::{Family, Host},
+    wait::eventually,
+};
 
 const POLL: Duration = Duration::from_millis(50);
 const REPLY: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_millis(300);
 
 /// Answers every datagram with the backend's name, a blank, and what came. Dropping it stops it.
 #[derive(Debug)]
@@ -39,9 +43,14 @@ pub struct UdpReply {
 impl UdpEcho {
     /// Starts it on `host`, on [`PORT`], over both families.
     pub fn start(host: &Host) -> Result<Self> {
+        Self::at(host, (Ipv6Addr::UNSPECIFIED, PORT).into())
+    }
+
+    /// Starts it on one address of `host`, which its answers then come from.
+    pub fn at(host: &Host, address: SocketAddr) -> Result<Self> {
         let socket = host.namespace.run(|| {
-            UdpSocket::bind(("::", PORT))
-                .with_context(|| format!("listen on UDP port {PORT} of {}", host.name))
+            UdpSocket::bind(address)
+                .with_context(|| format!("listen on UDP {address} of {}", host.name))
         })?;
         socket.set_read_timeout(Some(POLL))?;
         let (stop, datagrams) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
@@ -94,6 +103,15 @@ pub fn client_socket(family: Family, server: SocketAddr) -> Result<UdpSocket> {
     socket.connect(server).with_context(|| format!("connect to {server}"))?;
     socket.set_read_timeout(Some(REPLY))?;
     Ok(socket)
+}
+
+/// Like [`ask`], but sends again when no answer comes soon: the first large datagrams of a path
+/// may teach its MTU and be lost.
+pub fn ask_again(socket: &UdpSocket, payload: &[u8]) -> Result<UdpReply> {
+    socket.set_read_timeout(Some(SOON))?;
+    let reply = eventually("a datagram is answered", REPLY, || ask(socket, payload));
+    socket.set_read_timeout(Some(REPLY))?;
+    reply
 }
 
 /// Sends `payload` and waits for the answer, which must contain the same.

@@ -12,13 +12,22 @@ use std::{
 
 use aya::programs::{TestRun as _, TestRunOptions};
 use evenkeel::{
-    config::PortRange,
-    dataplane::{Census, ConnectionTable, Dataplane as _, Kernel, Lifetimes},
+    config::{PortRange, PrefixLists},
+    dataplane::{
+        Census, ConnectionTable, Dataplane as _, Filter, Kernel, Lifetimes, Scope, Timing,
+    },
     loader::{self, Programs, Sizes},
-    plan::{BackendEntry, BackendId, ServiceEntry, ServiceKey},
+    plan::{BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceKey, Tunnel},
 };
-use evenkeel_tests::frame::{describe, verify_checksums};
-use lb_common::{counters::BackendCounters, net::Hop};
+use evenkeel_tests::{
+    frame::{describe, verify_checksums},
+    topology::Family,
+};
+use lb_common::{
+    counters::BackendCounters,
+    net::Hop,
+    service::{ServiceSettings, flags, forwarding},
+};
 
 use crate::world::{BACK, BACK_MAC, FIRST_PORT, KINDS, Kind, Link, PORTS, Way, backend_mac};
 
@@ -41,11 +50,38 @@ pub struct Setup {
     pub sources: u8,
     /// The interface towards the backends; zero: not known.
     pub interface: u32,
+    /// MTU on the way to the backends; zero: not known.
+    pub mtu: u32,
+    /// Established connections that a backend takes at the most.
+    pub max_connections: Option<u32>,
+    /// How the services schedule, forward and guard themselves.
+    pub policy: Policy,
+    /// What the whole node does.
+    pub node: NodePolicy,
+    /// The tunnels' near end and far end's family: `None` for the service's own.
+    pub far_end: Option<Family>,
+    /// Places for unconfirmed connections.
+    pub unconfirmed: u32,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { connections: 1024, weights: vec![1], ports: PORTS, sources: 1, interface: BACK }
+        Self {
+            connections: 1024,
+            weights: vec![1],
+            ports: PORTS,
+            sources: 1,
+            interface: BACK,
+            mtu: 0,
+            max_connections: None,
+            policy: Policy {
+                settings: ServiceSettings::default(),
+                prefixes: PrefixLists::default(),
+            },
+            node: NodePolicy::default(),
+            far_end: None,
+            unconfirmed: 1024,
+        }
     }
 }
 
@@ -81,13 +117,30 @@ pub fn ring(kind: Kind, weights: &[u8]) -> Vec<BackendId> {
     turns.map(|n| backend_id(kind, n)).collect()
 }
 
+impl Setup {
+    /// The default, with settings changed.
+    pub fn settings(change: impl FnOnce(&mut ServiceSettings)) -> Self {
+        let mut setup = Self::default();
+        change(&mut setup.policy.settings);
+        setup
+    }
+}
+
 impl Harness {
     pub fn new() -> Self {
         Self::with(Setup::default())
     }
 
     pub fn with(setup: Setup) -> Self {
-        let sizes = Sizes { connections: setup.connections, services: 16, backends: 64 };
+        let sizes = Sizes {
+            connections: setup.connections,
+            unconfirmed: setup.unconfirmed,
+            clients: 1024,
+            fragments: 1024,
+            prefixes: 1024,
+            services: 16,
+            backends: 128,
+        };
         let datapath = loader::load_unpinned(&sizes).unwrap();
         let harness = Self {
             tables: Mutex::new(datapath.tables),
@@ -102,9 +155,15 @@ impl Harness {
 
     fn fill(&self) {
         let sources = |kind: Kind| (0..self.setup.sources).map(move |n| kind.source(n));
-        let mut filter: BTreeSet<_> = KINDS.into_iter().flat_map(sources).collect();
-        filter.extend(KINDS.map(|kind| kind.service().ip()));
-        self.tables().write_filter(&filter).unwrap();
+        let mut destinations: BTreeSet<_> = KINDS.into_iter().flat_map(sources).collect();
+        destinations.extend(KINDS.map(|kind| kind.service().ip()));
+        let keeps = self.setup.policy.settings.flags & flags::KEEP_SOURCE != 0;
+        let backends = (1..).take(self.setup.weights.len());
+        let backends = backends.flat_map(|n| KINDS.map(|kind| kind.backend(n).ip()));
+        let sources = if keeps { backends.collect() } else { BTreeSet::new() };
+        self.tables().write_filter(&Filter { destinations, sources }).unwrap();
+        self.tables().write_prefixes(Scope::Node, &self.setup.node.prefixes).unwrap();
+        self.tables().write_node(&self.setup.node, keeps).unwrap();
         for kind in KINDS {
             for n in (1..).take(self.setup.weights.len()) {
                 let (id, entry) = (backend_id(kind, n), self.backend(kind, n));
@@ -112,10 +171,15 @@ impl Harness {
                 self.tables().write_backend_record(id, Some(&entry)).unwrap();
                 self.tables().write_backend(id, &entry).unwrap();
             }
-            self.tables().write_address(kind.service().ip(), true).unwrap();
-            let ring = ring(kind, &self.setup.weights);
-            let entry = ServiceEntry { name: kind.to_string(), key: key(kind), ring, live: true };
+            let ip = kind.service().ip();
+            let host = self.setup.node.host_addresses.contains(&ip);
+            self.tables().write_address(ip, Some(host)).unwrap();
+            let ring = Ring::of(ring(kind, &self.setup.weights));
+            let policy = Some(self.setup.policy.clone());
+            let name = kind.to_string();
+            let entry = ServiceEntry { name, key: key(kind), ring, policy, live: true };
             self.tables().write_service_record(kind.id(), Some(&entry)).unwrap();
+            self.write_policy(kind, &self.setup.policy, entry.ring.members.len());
             self.tables().write_ring(kind.id(), &entry.ring).unwrap();
             self.tables().write_service(entry.key, kind.id()).unwrap();
         }
@@ -130,6 +194,18 @@ impl Harness {
         let mut entry = BackendEntry::new(kind.to_string(), name, kind.backend(n), kind.protocol);
         let interface = self.setup.interface;
         entry.hop = Hop { interface, source: BACK_MAC, destination: backend_mac(n) };
+        entry.service_is_ipv4 = kind.is_v4();
+        entry.service_id = kind.id();
+        entry.active = true;
+        entry.mtu = self.setup.mtu;
+        entry.max_connections = self.setup.max_connections;
+        entry.weight = self.setup.weights.get(usize::from(n) - 1).copied().unwrap_or(1).into();
+        if self.setup.policy.settings.forwarding > forwarding::DSR {
+            let far = self.setup.far_end.unwrap_or(kind.family);
+            entry.address.set_ip(Kind { family: far, ..kind }.backend(n).ip());
+            let gue = self.setup.policy.settings.forwarding == forwarding::GUE;
+            entry.tunnel = Some(tunnel(far, gue));
+        }
         entry.sources = (0..self.setup.sources).map(|n| kind.source(n)).collect();
         entry.ports = PortRange { low: FIRST_PORT, high: FIRST_PORT + self.setup.ports - 1 };
         entry
@@ -142,9 +218,31 @@ impl Harness {
         self.tables().write_backend(backend_id(kind, n), &entry).unwrap();
     }
 
-    /// Swaps a kind's ring.
+    /// Swaps a kind's ring for these turns.
     pub fn write_ring(&self, kind: Kind, ring: &[BackendId]) {
+        let ring = Ring::of(ring.to_vec());
+        self.tables().write_ring(kind.id(), &ring).unwrap();
+        self.write_policy(kind, &self.setup.policy, ring.members.len());
+    }
+
+    /// Swaps a kind's ring for a compiled one.
+    pub fn write_compiled(&self, kind: Kind, ring: &Ring) {
         self.tables().write_ring(kind.id(), ring).unwrap();
+        self.write_policy(kind, &self.setup.policy, ring.members.len());
+    }
+
+    /// Sets how a kind's service schedules and forwards.
+    pub fn write_policy(&self, kind: Kind, policy: &Policy, members: usize) {
+        let mut tables = self.tables();
+        tables.write_prefixes(Scope::Service(kind.id()), &policy.prefixes).unwrap();
+        tables.write_policy(kind.id(), policy, members).unwrap();
+    }
+
+    /// Writes a kind's `n`-th backend, changed.
+    pub fn write_backend(&self, kind: Kind, n: u8, change: impl FnOnce(&mut BackendEntry)) {
+        let mut entry = self.backend(kind, n);
+        change(&mut entry);
+        self.tables().write_backend(backend_id(kind, n), &entry).unwrap();
     }
 
     /// Makes a kind's service known no more; its connections stay.
@@ -176,9 +274,11 @@ impl Harness {
         };
         let ran = Ran { action, bytes, verdict };
         let context = || format!("{verdict} for\n{}", describe(frame));
-        let rewritten = verdict.starts_with("to-") || verdict == "pass-no-next-hop";
+        let rewritten = ["to-", "icmp-", "reply-"].iter().any(|head| verdict.starts_with(head))
+            || verdict == "pass-no-next-hop";
         match verdict.split_once('-').unwrap().0 {
-            "to" => assert!([XDP_TX, XDP_REDIRECT].contains(&ran.action), "{}", context()),
+            "reply" => assert_eq!(ran.action, XDP_TX, "{}", context()),
+            "to" | "icmp" => assert!([XDP_TX, XDP_REDIRECT].contains(&ran.action), "{}", context()),
             "pass" => assert_eq!(ran.action, XDP_PASS, "{}", context()),
             _ => assert_eq!(ran.action, XDP_DROP, "{}", context()),
         }
@@ -274,7 +374,8 @@ impl Harness {
     }
 
     pub fn sweep(&self, lifetimes: &Lifetimes) -> Census {
-        self.connections.sweep(self.programs.expire().unwrap(), lifetimes).unwrap()
+        let timing = Timing { others: *lifetimes, ..Timing::default() };
+        self.connections.sweep(self.programs.expire().unwrap(), &timing).unwrap()
     }
 
     pub fn cut(&self, kind: Kind, n: u8) -> Census {
@@ -285,6 +386,20 @@ impl Harness {
 fn key(kind: Kind) -> ServiceKey {
     ServiceKey { address: kind.service(), protocol: kind.protocol }
 }
+
+/// The tunnel to a backend of a family: of a whole prefix for IPIP, of one address for GUE.
+pub fn tunnel(far: Family, gue: bool) -> Tunnel {
+    let (source, source_bits): (&str, u8) = match (far, gue) {
+        (Family::V4, false) => ("198.18.0.0", 16),
+        (Family::V4, true) => ("10.0.0.2", 32),
+        (Family::V6, false) => ("100::", 64),
+        (Family::V6, true) => ("2001:db8:2::2", 128),
+    };
+    Tunnel { source: source.parse().unwrap(), source_bits, gue_port: gue.then_some(GUE_PORT) }
+}
+
+/// The port of GUE at the backends.
+pub const GUE_PORT: u16 = 6080;
 
 /// The same lifetime in every state.
 pub fn lifetimes(all: Duration) -> Lifetimes {

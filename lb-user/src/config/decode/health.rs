@@ -10,10 +10,7 @@ use super::{
     values::{self, Problem},
 };
 use crate::{
-    config::{
-        diagnostic::Sink,
-        model::{HealthCheck, Named},
-    },
+    config::{choices::Named, diagnostic::Sink, model::HealthCheck},
     health::{HttpProbe, Timing},
 };
 

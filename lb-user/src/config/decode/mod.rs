@@ -2,14 +2,17 @@
 //! than one value to judge belongs to [`super::rules`].
 
 mod health;
+mod prefixes;
 mod section;
 mod service;
+mod traffic;
 mod values;
 
 use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
     ops::Range,
+    time::Duration,
 };
 
 use toml::{
@@ -18,13 +21,19 @@ use toml::{
 };
 
 use self::section::{Section, Shape};
-pub(super) use self::values::nearest;
+pub(super) use self::{
+    prefixes::{Entry, Place, PrefixFiles, RawPrefixes},
+    section::MOST_SAID,
+    values::nearest,
+};
 use super::{
+    choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
     model::{
-        Backend, Config, Forwarding, HealthCheck, Nat, Node, PortRange, Protocol, Scheduler,
-        Service, Tables, Tier, XdpMode,
+        Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables, Timeouts,
+        Tunnel,
     },
+    prefix::Prefix,
 };
 
 /// A decoded text. A value that could not be decoded is missing here and has its error in the
@@ -33,7 +42,10 @@ pub(super) struct RawConfig {
     pub(super) interfaces: Vec<Spanned<String>>,
     pub(super) source_addresses: Vec<Spanned<IpAddr>>,
     pub(super) source_ports: Option<Spanned<PortRange>>,
+    pub(super) tunnel_sources: Vec<Spanned<Prefix>>,
     pub(super) tables: Tables,
+    /// `None`: there is no valid `[node]`.
+    pub(super) prefixes: Option<RawPrefixes>,
     pub(super) services: Vec<RawService>,
     xdp_mode: XdpMode,
 }
@@ -47,8 +59,20 @@ pub(super) struct RawService {
     /// `None`: there is a probe, but it could not be decoded.
     pub(super) health: Option<HealthCheck>,
     pub(super) backends: Vec<RawBackend>,
-    scheduler: Scheduler,
-    forwarding: Forwarding,
+    /// `None`: it could not be decoded.
+    pub(super) scheduler: Option<Scheduler>,
+    pub(super) table_size: u32,
+    /// Where it stands, or else the header.
+    pub(super) table_size_span: Range<usize>,
+    /// `None`: it could not be decoded.
+    pub(super) forwarding: Option<Forwarding>,
+    pub(super) prefixes: RawPrefixes,
+    snat: bool,
+    gue_port: u16,
+    sticky: Option<Duration>,
+    overload: Overload,
+    timeouts: Timeouts,
+    limits: Limits,
 }
 
 pub(super) struct RawBackend {
@@ -57,21 +81,38 @@ pub(super) struct RawBackend {
     pub(super) address: Option<Spanned<SocketAddr>>,
     pub(super) weight: Option<u16>,
     tier: Tier,
+    max_connections: Option<u32>,
 }
 
 const ROOT: Shape = Shape {
     header: "the configuration",
-    keys: &["node", "nat", "tables", "service"],
+    keys: &["node", "nat", "tunnel", "tables", "service"],
     later: &["http"],
 };
-const NODE: Shape = Shape { header: "[node]", keys: &["interfaces", "xdp_mode"], later: &[] };
+const NODE: Shape = Shape {
+    header: "[node]",
+    keys: &["interfaces", "xdp_mode", "allow", "allow_file", "deny", "deny_file"],
+    later: &[],
+};
 const NAT: Shape =
     Shape { header: "[nat]", keys: &["source_addresses", "source_ports"], later: &[] };
-const TABLES: Shape =
-    Shape { header: "[tables]", keys: &["connections", "services", "backends"], later: &[] };
+const TUNNEL: Shape = Shape { header: "[tunnel]", keys: &["source_prefixes"], later: &[] };
+const TABLES: Shape = Shape {
+    header: "[tables]",
+    keys: &[
+        "connections",
+        "unconfirmed",
+        "clients",
+        "fragments",
+        "prefixes",
+        "services",
+        "backends",
+    ],
+    later: &[],
+};
 
-/// Decodes the text behind `sink`; `None` when it is not TOML.
-pub(super) fn document(sink: &mut Sink<'_, '_>) -> Option<RawConfig> {
+/// Decodes the text behind `sink` and the `files` that it names; `None` when it is not TOML.
+pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> Option<RawConfig> {
     let (root, errors) = DeTable::parse_recoverable(sink.source.text);
     let mut lines = HashSet::new();
     for error in &errors {
@@ -92,26 +133,34 @@ pub(super) fn document(sink: &mut Sink<'_, '_>) -> Option<RawConfig> {
         interfaces: Vec::new(),
         source_addresses: Vec::new(),
         source_ports: None,
+        tunnel_sources: Vec::new(),
         tables: Tables::default(),
+        prefixes: None,
         services: Vec::new(),
         xdp_mode: XdpMode::default(),
     };
+    if let Some(tables) = root.table(sink, "tables", &TABLES, None) {
+        decode_tables(sink, &tables, &mut raw.tables);
+    }
+    files.set_room(raw.tables.prefixes);
     if !root.has("node") {
         let remedy = "add [node] with interfaces = [\"eth0\"], the interfaces traffic enters by";
         sink.error(&(0..0), "[node] is missing", remedy);
     }
     if let Some(node) = root.table(sink, "node", &NODE, None) {
         decode_node(sink, &node, &mut raw);
+        raw.prefixes = Some(files.decode(sink, &node));
     }
     if let Some(nat) = root.table(sink, "nat", &NAT, None) {
         raw.source_addresses =
             nat.list(sink, "source_addresses", values::ip_address).unwrap_or_default();
         raw.source_ports = nat.value(sink, "source_ports", values::port_range);
     }
-    if let Some(tables) = root.table(sink, "tables", &TABLES, None) {
-        decode_tables(sink, &tables, &mut raw.tables);
+    if let Some(tunnel) = root.table(sink, "tunnel", &TUNNEL, None) {
+        raw.tunnel_sources =
+            tunnel.list(sink, "source_prefixes", values::source_prefix).unwrap_or_default();
     }
-    raw.services = service::decode_all(sink, &root);
+    raw.services = service::decode_all(sink, &root, files);
     Some(raw)
 }
 
@@ -131,12 +180,25 @@ fn decode_node(sink: &mut Sink<'_, '_>, node: &Section<'_, '_>, raw: &mut RawCon
 
 fn decode_tables(sink: &mut Sink<'_, '_>, section: &Section<'_, '_>, tables: &mut Tables) {
     const MOST_CONNECTIONS: u32 = 1 << 26;
+    const MOST_UNCONFIRMED: u32 = 1 << 24;
+    const MOST_CLIENTS: u32 = 1 << 24;
+    const MOST_FRAGMENTS: u32 = 1 << 20;
+    const MOST_PREFIXES: u32 = 1 << 24;
     const MOST_SERVICES: u32 = 1 << 16;
     const MOST_BACKENDS: u32 = 1 << 16;
+    tables.unconfirmed = section.value_or(
+        sink,
+        "unconfirmed",
+        |v| values::power_of_two(v, MOST_UNCONFIRMED),
+        tables.unconfirmed,
+    );
     let mut read = |key, most, place: &mut u32| {
         *place = section.value_or(sink, key, |v| values::integer(v, 1, most), *place);
     };
     read("connections", MOST_CONNECTIONS, &mut tables.connections);
+    read("clients", MOST_CLIENTS, &mut tables.clients);
+    read("fragments", MOST_FRAGMENTS, &mut tables.fragments);
+    read("prefixes", MOST_PREFIXES, &mut tables.prefixes);
     read("services", MOST_SERVICES, &mut tables.services);
     read("backends", MOST_BACKENDS, &mut tables.backends);
 }
@@ -148,6 +210,7 @@ impl RawConfig {
             node: Node {
                 interfaces: self.interfaces.into_iter().map(Spanned::into_inner).collect(),
                 xdp_mode: self.xdp_mode,
+                prefixes: self.prefixes.map(RawPrefixes::into_lists).unwrap_or_default(),
             },
             nat: Nat {
                 source_addresses: self
@@ -158,6 +221,7 @@ impl RawConfig {
                 source_ports: self.source_ports.map(Spanned::into_inner).unwrap_or_default(),
             },
             tables: self.tables,
+            tunnel: tunnel(self.tunnel_sources),
             services: self
                 .services
                 .into_iter()
@@ -173,8 +237,16 @@ impl RawService {
             name: self.name?.into_inner(),
             address: self.address?.into_inner(),
             protocol: self.protocol,
-            scheduler: self.scheduler,
-            forwarding: self.forwarding,
+            scheduler: self.scheduler?,
+            table_size: self.table_size,
+            forwarding: self.forwarding?,
+            snat: self.snat,
+            gue_port: self.gue_port,
+            sticky: self.sticky,
+            overload: self.overload,
+            timeouts: self.timeouts,
+            limits: self.limits,
+            prefixes: self.prefixes.into_lists(),
             health: self.health?,
             backends: self
                 .backends
@@ -197,6 +269,7 @@ impl RawBackend {
             address: self.address?.into_inner(),
             weight: self.weight?,
             tier: self.tier,
+            max_connections: self.max_connections,
         })
     }
 
@@ -204,6 +277,14 @@ impl RawBackend {
     pub(super) fn title(&self) -> String {
         title("backend", self.name.as_ref())
     }
+}
+
+fn tunnel(sources: Vec<Spanned<Prefix>>) -> Tunnel {
+    let mut tunnel = Tunnel::default();
+    for source in sources.into_iter().map(Spanned::into_inner) {
+        if source.address.is_ipv4() { tunnel.source_v4 = source } else { tunnel.source_v6 = source }
+    }
+    tunnel
 }
 
 fn title(what: &str, name: Option<&Spanned<String>>) -> String {

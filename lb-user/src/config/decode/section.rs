@@ -11,6 +11,9 @@ use toml::{
 use super::values::{Problem, expected, nearest};
 use crate::config::diagnostic::Sink;
 
+/// Wrong entries of one list that are told one by one.
+pub(in crate::config) const MOST_SAID: usize = 20;
+
 /// What a table may hold.
 pub(super) struct Shape {
     /// How the text opens it.
@@ -140,14 +143,24 @@ impl<'a, 'i> Section<'a, 'i> {
             return None;
         };
         let mut taken = Vec::with_capacity(entries.len());
+        let mut wrong = 0;
         for entry in entries {
             match convert(entry.get_ref()) {
                 Ok(converted) => taken.push(Spanned::new(entry.span(), converted)),
                 Err(problem) => {
+                    wrong += 1;
+                    if wrong > MOST_SAID {
+                        continue;
+                    }
                     let message = format!("an entry of {key} {} {}", self.subject, problem.says);
                     sink.error(&entry.span(), message, problem.remedy);
                 }
             }
+        }
+        if wrong > MOST_SAID {
+            let message =
+                format!("{} more entries of {key} {} are wrong", wrong - MOST_SAID, self.subject);
+            sink.error(&value.span(), message, "correct the others first");
         }
         Some(taken)
     }

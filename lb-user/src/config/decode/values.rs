@@ -9,7 +9,12 @@ use std::{
 use toml::de::{DeInteger, DeValue};
 
 use crate::{
-    config::model::{Named, PortRange},
+    config::{
+        choices::Named,
+        endpoint::Endpoint,
+        model::{PortRange, Service},
+        prefix::{NotAPrefix, Prefix},
+    },
     health::{StatusSet, number_range},
 };
 
@@ -52,6 +57,10 @@ pub(super) fn integer(value: &DeValue<'_>, least: u32, most: u32) -> Converted<u
 
 fn to_i128(integer: &DeInteger<'_>) -> Option<i128> {
     i128::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+pub(super) fn boolean(value: &DeValue<'_>) -> Converted<bool> {
+    value.as_bool().ok_or_else(|| expected(value, "true or false", "write it without quotes"))
 }
 
 /// One of the names of an enum.
@@ -142,9 +151,10 @@ pub(super) fn ip_address(value: &DeValue<'_>) -> Converted<IpAddr> {
 
 pub(super) fn socket_address(value: &DeValue<'_>) -> Converted<SocketAddr> {
     let text = string(value)?;
-    let Ok(address) = text.parse::<SocketAddr>() else { return Err(why_no_address(text)) };
-    if address.port() == 0 {
-        return Err(Problem::new(format!("is {text:?}, with port 0"), "use a port of 1 to 65535"));
+    let Some(address) = Endpoint::read(text) else { return Err(why_no_address(text)) };
+    if address.port() == 0 && !text.ends_with(":*") {
+        let remedy = "use a port of 1 to 65535, or * for every port";
+        return Err(Problem::new(format!("is {text:?}, with port 0"), remedy));
     }
     if let SocketAddr::V6(v6) = address
         && v6.scope_id() != 0
@@ -169,16 +179,32 @@ fn why_no_address(text: &str) -> Problem {
         let says = format!("is {text:?}: {host:?} is not an IP address");
         return Problem::new(says, EXAMPLES);
     }
-    if port == "*" {
-        let says = format!("is {text:?}: every port is not available yet in this version");
-        return Problem::new(says, "name one port");
-    }
     if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_err()
     {
         let says = format!("is {text:?}, with a port that is out of range");
         return Problem::new(says, "use a port of 1 to 65535");
     }
     Problem::new(format!("is {text:?}, not an address with a port"), EXAMPLES)
+}
+
+pub(super) fn prefix(value: &DeValue<'_>) -> Converted<Prefix> {
+    let text = string(value)?;
+    text.parse().map_err(|error: NotAPrefix| {
+        let (says, remedy) = error.told(text);
+        Problem::new(says, remedy)
+    })
+}
+
+/// A prefix that a tunnel's source addresses are taken from.
+pub(super) fn source_prefix(value: &DeValue<'_>) -> Converted<Prefix> {
+    const SHORTEST: u8 = 8;
+    let prefix = prefix(value)?;
+    if prefix.length < SHORTEST {
+        let says = format!("is \"{prefix}\", which is most of all addresses");
+        return Err(Problem::new(says, format!("use a length of {SHORTEST} or more")));
+    }
+    usable(prefix.address)?;
+    Ok(prefix)
 }
 
 /// Refuses the addresses that no single host answers on.
@@ -196,6 +222,34 @@ fn usable(address: IpAddr) -> Converted<IpAddr> {
 
 pub(super) fn port(value: &DeValue<'_>) -> Converted<u16> {
     Ok(u16::try_from(integer(value, 1, 65_535)?).unwrap_or(u16::MAX))
+}
+
+/// A number that the kernel's program takes the remainder by with a mask.
+pub(super) fn power_of_two(value: &DeValue<'_>, most: u32) -> Converted<u32> {
+    let number = integer(value, 1, most)?;
+    if number.is_power_of_two() {
+        return Ok(number);
+    }
+    let next = number.next_power_of_two();
+    Err(Problem::new(format!("is {number}, which is not a power of two"), format!("use {next}")))
+}
+
+/// The slots of a hashing scheduler's table.
+pub(super) fn table_size(value: &DeValue<'_>) -> Converted<u32> {
+    let number = integer(value, 2, Service::MOST_TABLE_SIZE)?;
+    // The most is a prime itself.
+    match (number..=Service::MOST_TABLE_SIZE).find(|number| is_prime(*number)) {
+        Some(prime) if prime != number => {
+            let says = format!("is {number}, which is not a prime");
+            Err(Problem::new(says, format!("use {prime}, the next one")))
+        }
+        _ => Ok(number),
+    }
+}
+
+/// By trial division; enough for numbers of 20 bits.
+fn is_prime(number: u32) -> bool {
+    number >= 2 && (2..number).take_while(|d| d * d <= number).all(|d| !number.is_multiple_of(d))
 }
 
 pub(super) fn port_range(value: &DeValue<'_>) -> Converted<PortRange> {

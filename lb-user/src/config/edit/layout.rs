@@ -35,6 +35,8 @@ pub(super) struct ServicePlace {
     pub(super) backends: Vec<BackendForm>,
     /// The backends are written as one array of inline tables.
     pub(super) inline_backends: bool,
+    /// Where the values of its own keys stand.
+    keys: Vec<(String, Range<usize>)>,
 }
 
 /// A backend, in a table of its own or inline.
@@ -151,6 +153,11 @@ impl<'t> Layout<'t> {
         self.text[offset..].find('\n').map_or(self.text.len(), |at| offset + at + 1)
     }
 
+    /// The whole lines of what stands at `span`.
+    pub(super) fn lines_of(&self, span: &Range<usize>) -> Range<usize> {
+        self.line_start(span.start)..self.line_end(span.end)
+    }
+
     /// The text without `ids`; tables that follow each other go together with all between them.
     pub(super) fn without_tables(&self, ids: &[TableId]) -> String {
         let runs = ids.chunk_by(|a, b| a + 1 == *b);
@@ -209,6 +216,13 @@ impl<'t> Layout<'t> {
             name: name_of(entry),
             tables,
             backends: forms.into_iter().flatten().map(|form| self.backend_form(form)).collect(),
+            keys: entry
+                .get_ref()
+                .as_table()
+                .into_iter()
+                .flat_map(|keys| keys.iter())
+                .map(|(key, value)| (key.get_ref().to_string(), value.span()))
+                .collect(),
             inline_backends: backends.is_some_and(|backends| !self.is_array_of_tables(backends)),
         }
     }
@@ -240,6 +254,13 @@ impl<'t> Layout<'t> {
     fn line_before(&self, start: usize) -> Option<Range<usize>> {
         let above = start.checked_sub(1)?;
         Some(self.line_start(above)..start)
+    }
+}
+
+impl ServicePlace {
+    /// Where the value of its own key `name` stands.
+    pub(super) fn key(&self, name: &str) -> Option<&Range<usize>> {
+        self.keys.iter().find(|(key, _)| key == name).map(|(_, span)| span)
     }
 }
 

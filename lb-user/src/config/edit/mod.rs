@@ -6,7 +6,7 @@
 mod layout;
 mod write;
 
-use std::{net::SocketAddr, path::Path};
+use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,23 +16,35 @@ use self::{
 };
 use super::{
     Config, Invalid,
+    choices::{Forwarding, Overload, Protocol, Scheduler},
     decode::nearest,
-    model::{Forwarding, HealthCheck, Protocol, Scheduler},
+    endpoint,
+    model::HealthCheck,
 };
 
 /// A service to be added; its backends are added one by one afterwards.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceSpec {
     /// Its name.
     pub name: String,
-    /// Its virtual address.
+    /// Its virtual address; port 0 is every port.
     pub address: SocketAddr,
     /// Its protocol.
     pub protocol: Protocol,
     /// Its scheduler.
     pub scheduler: Scheduler,
+    /// Slots of the scheduler's table; `None`: the default.
+    pub table_size: Option<u32>,
     /// Its forwarding mode.
     pub forwarding: Forwarding,
+    /// Whether NAT replaces the client's address.
+    pub snat: bool,
+    /// The backends' port for GUE; `None`: the default.
+    pub gue_port: Option<u16>,
+    /// For how long a client keeps its backend.
+    pub sticky: Option<Duration>,
+    /// What becomes of a new connection when no backend has room.
+    pub overload: Overload,
     /// Its probe.
     pub health: HealthCheck,
 }
@@ -43,11 +55,35 @@ pub struct ServiceSpec {
 pub struct BackendSpec {
     /// Its name.
     pub name: String,
-    /// Its address.
+    /// Its address; port 0, written `*`: the port that the client asked for.
+    #[serde(with = "endpoint")]
     pub address: SocketAddr,
     /// Its weight, from 1.
     #[serde(default = "one")]
     pub weight: u16,
+    /// Open connections that it takes at the most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_connections: Option<u32>,
+}
+
+impl ServiceSpec {
+    /// A TCP service with every choice at its default, not probed.
+    #[must_use]
+    pub fn new(name: String, address: SocketAddr) -> Self {
+        Self {
+            name,
+            address,
+            protocol: Protocol::default(),
+            scheduler: Scheduler::default(),
+            table_size: None,
+            forwarding: Forwarding::default(),
+            snat: true,
+            gue_port: None,
+            sticky: None,
+            overload: Overload::default(),
+            health: HealthCheck::None,
+        }
+    }
 }
 
 /// Why a text cannot be edited so. Nothing has been changed.
@@ -184,14 +220,46 @@ pub fn set_weight(
     checked(edited)
 }
 
+/// Gives a service another scheduler, and another size to the table of one that hashes.
+///
+/// A size that is written and means nothing to the new scheduler is removed with its line.
+///
+/// # Errors
+/// When there is no such service, or the result would not be valid.
+pub fn set_scheduler(
+    text: &str,
+    service: &str,
+    scheduler: Scheduler,
+    table_size: Option<u32>,
+) -> Result<String, EditError> {
+    let layout = Layout::of_valid(text)?;
+    let place = layout.service(service)?;
+    let mut edits = vec![write::choice(&layout, place, "scheduler", scheduler.to_string())];
+    match (table_size, place.key("table_size")) {
+        (Some(size), _) => {
+            let size = i64::from(size);
+            edits.push(write::choice(&layout, place, "table_size", size));
+        }
+        (None, Some(span)) if !scheduler.hashes() => {
+            edits.push((layout.lines_of(span), String::new()));
+        }
+        _ => {}
+    }
+    // From the end, so that the places before stay. What goes to the same place goes there in order.
+    edits.sort_by_key(|(range, _)| range.start);
+    let mut edited = text.to_owned();
+    for (range, new) in edits.into_iter().rev() {
+        edited.replace_range(range, &new);
+    }
+    checked(edited)
+}
+
 fn valid(text: &str) -> Result<Config, EditError> {
-    Config::parse(text, Path::new("evenkeel.toml"))
-        .map(|loaded| loaded.config)
-        .map_err(EditError::InvalidBefore)
+    Config::parse_text(text).map(|loaded| loaded.config).map_err(EditError::InvalidBefore)
 }
 
 fn checked(text: String) -> Result<String, EditError> {
-    Config::parse(&text, Path::new("evenkeel.toml")).map_err(EditError::InvalidAfter)?;
+    Config::parse_text(&text).map_err(EditError::InvalidAfter)?;
     Ok(text)
 }
 

@@ -1,7 +1,7 @@
 //! The lines of a new service or backend, written the way their siblings are: indentation, the
 //! place of the equals sign, line endings.
 
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, ops::Range, time::Duration};
 
 use toml::Value;
 
@@ -10,7 +10,7 @@ use super::{
     layout::{BackendForm, Layout, ServicePlace, TableId},
 };
 use crate::{
-    config::model::HealthCheck,
+    config::{choices::Overload, endpoint::shown, model::HealthCheck},
     health::{HttpProbe, Timing},
 };
 
@@ -117,10 +117,25 @@ pub(super) fn service(spec: &ServiceSpec, style: &Style) -> String {
     let mut out = String::new();
     style.header(&mut out, "[[service]]");
     style.key(&mut out, "name", spec.name.as_str());
-    style.key(&mut out, "address", spec.address.to_string());
+    style.key(&mut out, "address", shown(spec.address));
     style.key(&mut out, "protocol", spec.protocol.to_string());
     style.key(&mut out, "scheduler", spec.scheduler.to_string());
+    if let Some(size) = spec.table_size {
+        style.key(&mut out, "table_size", i64::from(size));
+    }
     style.key(&mut out, "forwarding", spec.forwarding.to_string());
+    if !spec.snat {
+        style.key(&mut out, "snat", false);
+    }
+    if let Some(port) = spec.gue_port {
+        style.key(&mut out, "gue_port", i64::from(port));
+    }
+    if let Some(sticky) = spec.sticky {
+        style.key(&mut out, "sticky", human(sticky));
+    }
+    if spec.overload != Overload::default() {
+        style.key(&mut out, "overload", spec.overload.to_string());
+    }
     match &spec.health {
         HealthCheck::None => return out,
         HealthCheck::Tcp { .. } => health_header(&mut out, spec, style),
@@ -168,9 +183,12 @@ pub(super) fn backend(spec: &BackendSpec, style: &Style) -> String {
     let mut out = String::new();
     style.header(&mut out, "[[service.backend]]");
     style.key(&mut out, "name", spec.name.as_str());
-    style.key(&mut out, "address", spec.address.to_string());
+    style.key(&mut out, "address", shown(spec.address));
     if style.weights || spec.weight != 1 {
         style.key(&mut out, "weight", i64::from(spec.weight));
+    }
+    if let Some(most) = spec.max_connections {
+        style.key(&mut out, "max_connections", i64::from(most));
     }
     out
 }
@@ -196,6 +214,28 @@ pub(super) fn weight_after(
     }
     style.key(&mut entry, "weight", i64::from(weight));
     (at, entry)
+}
+
+/// Gives a key of a service's own another value: the range to replace, and by what. A key that is not
+/// written yet gets a line after the address.
+pub(super) fn choice(
+    layout: &Layout<'_>,
+    service: &ServicePlace,
+    key: &str,
+    value: impl Into<Value>,
+) -> (Range<usize>, String) {
+    if let Some(span) = service.key(key) {
+        return (span.clone(), value.into().to_string());
+    }
+    let after = service.key("scheduler").or(service.key("address"));
+    let at = layout.line_end(after.map_or(0, |span| span.end));
+    let mut line = String::new();
+    let style = Style::of_table(layout, service.tables.first().copied());
+    if !layout.text[..at].ends_with('\n') {
+        line.push_str(style.newline);
+    }
+    style.key(&mut line, key, value);
+    (at..at, line)
 }
 
 fn human(duration: Duration) -> String {

@@ -1,26 +1,23 @@
 //! Edits keep every byte that is not theirs.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use super::{COMMENTED, parse, with};
 use crate::config::{
-    BackendSpec, Config, EditError, Forwarding, HealthCheck, HttpProbe, Protocol, Scheduler,
-    ServiceSpec, Timing, edit,
+    BackendSpec, Config, EditError, Endpoint, Forwarding, HealthCheck, HttpProbe, Overload,
+    Protocol, Scheduler, ServiceSpec, Timing, edit,
 };
 
 fn backend(name: &str, address: &str, weight: u16) -> BackendSpec {
-    BackendSpec { name: name.to_owned(), address: address.parse().unwrap(), weight }
+    BackendSpec { name: name.to_owned(), address: read(address), weight, max_connections: None }
 }
 
 fn service(name: &str, address: &str) -> ServiceSpec {
-    ServiceSpec {
-        name: name.to_owned(),
-        address: address.parse().unwrap(),
-        protocol: Protocol::Tcp,
-        scheduler: Scheduler::RoundRobin,
-        forwarding: Forwarding::Nat,
-        health: HealthCheck::None,
-    }
+    ServiceSpec::new(name.to_owned(), read(address))
+}
+
+fn read(address: &str) -> SocketAddr {
+    address.parse::<Endpoint>().unwrap().0
 }
 
 fn config(text: &str) -> Config {
@@ -116,6 +113,75 @@ fn a_service_keeps_all_of_its_spec() {
         assert_eq!((added.name, added.address), (spec.name, spec.address));
         assert_eq!((added.protocol, added.health), (spec.protocol, spec.health), "{edited}");
     }
+}
+
+#[test]
+fn every_option_of_a_service_and_a_backend() {
+    let spec = ServiceSpec {
+        scheduler: Scheduler::Maglev,
+        table_size: Some(251),
+        forwarding: Forwarding::Gue,
+        gue_port: Some(6081),
+        sticky: Some(Duration::from_mins(10)),
+        overload: Overload::Drop,
+        ..service("mail", "192.0.2.10:*")
+    };
+    let text = edit::add_service(COMMENTED, &spec).unwrap();
+    let limited = BackendSpec { max_connections: Some(100), ..backend("a", "[2001:db8::1]:*", 2) };
+    let text = edit::add_backend(&text, "mail", &limited).unwrap();
+    assert!(text.contains("address = \"192.0.2.10:*\"\n"), "{text}");
+    assert!(text.contains("sticky = \"10m\"\n"), "{text}");
+    let config = config(&text);
+    let added = config.service("mail").unwrap();
+    assert_eq!((added.scheduler, added.table_size), (Scheduler::Maglev, 251));
+    assert_eq!((added.forwarding, added.gue_port), (Forwarding::Gue, 6081));
+    assert_eq!((added.sticky, added.overload), (spec.sticky, Overload::Drop));
+    assert_eq!(added.address, spec.address);
+    let backend = &added.backends[0];
+    assert_eq!((backend.address, backend.max_connections), (limited.address, Some(100)));
+    let direct = ServiceSpec { snat: false, ..service("mail", "192.0.2.10:25") };
+    let text = edit::add_service(COMMENTED, &direct).unwrap();
+    assert!(!parse(&text).unwrap().config.service("mail").unwrap().snat);
+    // What contradicts itself is refused as it is in a file.
+    let wrong = ServiceSpec { gue_port: Some(1), ..service("mail", "192.0.2.10:25") };
+    let error = edit::add_service(COMMENTED, &wrong).unwrap_err().to_string();
+    assert!(error.contains("gue_port of service \"mail\" means nothing"), "{error}");
+}
+
+#[test]
+fn schedulers() {
+    use Scheduler::{LeastConnections, Maglev, Random, SourceHash};
+    let address = "name = \"web\"\naddress = \"192.0.2.10:80\"\n";
+    let random = edit::set_scheduler(COMMENTED, "web", Random, None).unwrap();
+    assert_only(&random, address, &format!("{address}scheduler = \"random\"\n"));
+    let sized = edit::set_scheduler(&random, "web", Maglev, Some(251)).unwrap();
+    let lines = "scheduler = \"maglev\"\ntable_size = 251\n";
+    assert_only(&sized, address, &format!("{address}{lines}"));
+    // Both lines at once come to the same.
+    assert_eq!(edit::set_scheduler(COMMENTED, "web", Maglev, Some(251)).unwrap(), sized);
+    let hashed = edit::set_scheduler(&sized, "web", SourceHash, None).unwrap();
+    assert_eq!(config(&hashed).service("web").unwrap().table_size, 251);
+    let larger = edit::set_scheduler(&hashed, "web", Maglev, Some(257)).unwrap();
+    assert_eq!(larger, sized.replace("251", "257"));
+    // A size that means nothing any more goes.
+    let least = edit::set_scheduler(&larger, "web", LeastConnections, None).unwrap();
+    assert_eq!(least, random.replace("random", "least-connections"));
+    for (service, scheduler, size, fragment) in [
+        ("wbe", Random, None, "did you mean \"web\"?"),
+        ("web", Random, Some(251), "table_size of service \"web\" means nothing"),
+        ("web", Maglev, Some(250), "use 251"),
+        ("web", Maglev, Some(2), "too small for 2 backends"),
+    ] {
+        let error = edit::set_scheduler(COMMENTED, service, scheduler, size).unwrap_err();
+        assert!(error.to_string().contains(fragment), "{error}");
+    }
+}
+
+/// Files of prefixes are read when a configuration is loaded; an edit of its text needs none.
+#[test]
+fn files_that_are_named_stay_out_of_edits() {
+    let text = COMMENTED.replace("name = \"dns\"", "name = \"dns\"\nallow_file = \"none.txt\"");
+    assert!(edit::set_weight(&text, "web", "web-02", 3).is_ok());
 }
 
 #[test]

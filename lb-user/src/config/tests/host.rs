@@ -10,7 +10,7 @@ fn facts(interfaces: &[(&str, &[&str])]) -> HostFacts {
         let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
         ((*name).to_owned(), addresses)
     });
-    HostFacts { interfaces: interfaces.collect::<BTreeMap<_, _>>() }
+    HostFacts { interfaces: interfaces.collect::<BTreeMap<_, _>>(), ..HostFacts::default() }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::config::{Config, Severity};
 
 /// Asserts that `text` has exactly one error, whose display is on `line` and has `fragments`.
 #[track_caller]
-fn assert_error(text: &str, line: usize, fragments: &[&str]) {
+pub(super) fn assert_error(text: &str, line: usize, fragments: &[&str]) {
     let invalid = parse(text).expect_err(text);
     let errors: Vec<_> =
         invalid.diagnostics.iter().filter(|d| d.severity == Severity::Error).collect();
@@ -36,16 +36,11 @@ fn services() {
     for (line, fragments) in [
         ("colour = 1", &["unknown key \"colour\" in [[service]]", "known keys are name,"][..]),
         ("protcol = \"tcp\"", &["did you mean \"protocol\"?"]),
-        ("snat = false", &["snat", "not available yet in this version"]),
+        ("min_active = 1", &["min_active", "not available yet in this version"]),
         ("protocol = 6", &["protocol of service \"web\" must be a string, not an integer"]),
         ("protocol = \"tpc\"", &["did you mean \"tcp\"? Use tcp or udp"]),
-        (
-            "scheduler = \"maglev\"",
-            &["scheduler of service \"web\" is \"maglev\", which is not available yet in this \
-               version; use round-robin"],
-        ),
-        ("scheduler = \"roundrobin\"", &["is unknown", "use round-robin"]),
-        ("forwarding = \"dsr\"", &["not available yet in this version; use nat"]),
+        ("scheduler = \"roundrobin\"", &["is unknown", "did you mean \"round-robin\"?"]),
+        ("forwarding = \"dnr\"", &["did you mean \"dsr\"? Use nat, dsr, ipip or gue"]),
     ] {
         assert_error(&with(line, ""), 6, fragments);
     }
@@ -58,7 +53,8 @@ fn backends() {
             "tier = \"backup\"",
             &["tier of backend \"web-02\"", "not available yet", "use primary"][..],
         ),
-        ("max_connections = 5", &["max_connections", "not available yet"]),
+        ("max_connections = 0", &["max_connections of backend \"web-02\" is 0", "remove it"]),
+        ("max_connections = 67108865", &["use 1 to 67108864"]),
         ("weight = 0", &["weight of backend \"web-02\" is 0", "drain", "remove"]),
         ("weight = 65536", &["is 65536, out of range", "use 1 to 65535"]),
         ("weight = -1", &["is -1, out of range"]),
@@ -77,7 +73,9 @@ fn addresses() {
         ("2001:db8::10", "has no port"),
         ("192.0.2.10:0", "with port 0"),
         ("192.0.2.10:70000", "port that is out of range"),
-        ("192.0.2.10:*", "every port is not available yet"),
+        ("2001:db8::10:*", "not an address with a port"),
+        ("www.example.org:*", "\"www.example.org\" is not an IP address"),
+        ("0.0.0.0:*", "the unspecified address"),
         ("www.example.org:80", "\"www.example.org\" is not an IP address"),
         ("192.0.2.10:http", "not an address with a port"),
         ("", "not an address with a port"),
@@ -251,7 +249,7 @@ fn missing_keys() {
 
 #[test]
 fn all_errors_at_once_in_order() {
-    let text = with("scheduler = \"maglev\"\nport = 1", "weight = 0\nnmae = 3")
+    let text = with("scheduler = \"magler\"\nport = 1", "weight = 0\nnmae = 3")
         .replace("interfaces = [\"eth0\"]", "interfaces = 5");
     let invalid = parse(&text).unwrap_err();
     let lines: Vec<usize> = invalid

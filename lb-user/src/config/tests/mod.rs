@@ -1,10 +1,12 @@
 //! Tests of the module through its public functions: texts in, values and diagnostics out.
 
 mod edit;
+mod guards;
 mod host;
 mod invalid;
 mod properties;
 mod store;
+mod traffic;
 mod valid;
 
 use std::path::Path;

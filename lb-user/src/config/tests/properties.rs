@@ -6,8 +6,7 @@ use proptest::prelude::*;
 
 use super::{COMMENTED, parse};
 use crate::config::{
-    BackendSpec, Config, EditError, Forwarding, HealthCheck, Protocol, Scheduler, ServiceSpec,
-    Timing, edit,
+    BackendSpec, Config, EditError, HealthCheck, Scheduler, Service, ServiceSpec, Timing, edit,
 };
 
 /// Pieces that valid texts are made of, for mutations that get past the first line.
@@ -40,6 +39,13 @@ const PIECES: &[&str] = &[
     "[[service.backend]]\n",
     "name = \"x\"\n",
     "weight = 0\n",
+    "scheduler = \"maglev\"\n",
+    "table_size = 7\n",
+    "forwarding = \"gue\"\n",
+    ":*",
+    "[service.limits]\n",
+    "burst = 5\n",
+    "deny = [\"10.0.0.0/8\"]\n",
     "address",
     "[node]\n",
     "true",
@@ -54,6 +60,7 @@ enum Edit {
     AddBackend(u8, u8, u16),
     RemoveBackend(u8, u8),
     SetWeight(u8, u8, u16),
+    SetScheduler(u8, Scheduler),
 }
 
 fn edits() -> impl Strategy<Value = Edit> {
@@ -64,7 +71,9 @@ fn edits() -> impl Strategy<Value = Edit> {
         (service.clone(), backend.clone(), 1..9_u16)
             .prop_map(|(s, b, w)| Edit::AddBackend(s, b, w)),
         (service.clone(), backend.clone()).prop_map(|(s, b)| Edit::RemoveBackend(s, b)),
-        (service, backend, 1..9_u16).prop_map(|(s, b, w)| Edit::SetWeight(s, b, w)),
+        (service.clone(), backend, 1..9_u16).prop_map(|(s, b, w)| Edit::SetWeight(s, b, w)),
+        (service, prop::sample::select(&[Scheduler::RoundRobin, Scheduler::Maglev][..]))
+            .prop_map(|(s, scheduler)| Edit::SetScheduler(s, scheduler)),
     ]
 }
 
@@ -82,12 +91,8 @@ fn apply(text: &str, config: &mut Config, edit: &Edit) -> Result<String, EditErr
         Edit::AddService(s, probed) => {
             let health = HealthCheck::Tcp { timing: Timing::default(), port: None };
             let spec = ServiceSpec {
-                name: service_name(s),
-                address: ([192, 0, 2, 100 + s], 80).into(),
-                protocol: Protocol::Tcp,
-                scheduler: Scheduler::RoundRobin,
-                forwarding: Forwarding::Nat,
                 health: if probed { health } else { HealthCheck::None },
+                ..ServiceSpec::new(service_name(s), ([192, 0, 2, 100 + s], 80).into())
             };
             let edited = edit::add_service(text, &spec)?;
             let added = parse(&edited).unwrap().config.services.pop().unwrap();
@@ -101,8 +106,9 @@ fn apply(text: &str, config: &mut Config, edit: &Edit) -> Result<String, EditErr
             Ok(edited)
         }
         Edit::AddBackend(s, b, weight) => {
+            let address = ([10, 0, 1, b], 80).into();
             let spec =
-                BackendSpec { name: backend_name(b), address: ([10, 0, 1, b], 80).into(), weight };
+                BackendSpec { name: backend_name(b), address, weight, max_connections: None };
             let edited = edit::add_backend(text, &service_name(s), &spec)?;
             let added = parse(&edited).unwrap().config;
             let added = added.service(&service_name(s)).unwrap().backends.last().unwrap().clone();
@@ -115,6 +121,14 @@ fn apply(text: &str, config: &mut Config, edit: &Edit) -> Result<String, EditErr
             let edited = edit::remove_backend(text, &service_name(s), &backend_name(b))?;
             let service = config.services.iter_mut().find(|x| x.name == service_name(s));
             service.unwrap().backends.retain(|backend| backend.name != backend_name(b));
+            Ok(edited)
+        }
+        Edit::SetScheduler(s, scheduler) => {
+            let size = scheduler.hashes().then_some(251);
+            let edited = edit::set_scheduler(text, &service_name(s), scheduler, size)?;
+            let service = config.services.iter_mut().find(|x| x.name == service_name(s)).unwrap();
+            service.scheduler = scheduler;
+            service.table_size = size.unwrap_or(Service::TABLE_SIZE);
             Ok(edited)
         }
         Edit::SetWeight(s, b, weight) => {

@@ -19,7 +19,15 @@ fn defaults() {
     assert_eq!(config.node.xdp_mode, XdpMode::Auto);
     let source_ports = PortRange { low: 1024, high: 32767 };
     assert_eq!(config.nat, Nat { source_addresses: Vec::new(), source_ports });
-    let tables = Tables { connections: 262_144, services: 4096, backends: 16384 };
+    let tables = Tables {
+        connections: 262_144,
+        unconfirmed: 131_072,
+        clients: 65_536,
+        fragments: 16_384,
+        prefixes: 131_072,
+        services: 4096,
+        backends: 16384,
+    };
     assert_eq!(config.tables, tables);
     assert_eq!(config.services, []);
 }
@@ -66,7 +74,8 @@ tier = "primary"
     assert_eq!(config.node.xdp_mode, XdpMode::Generic);
     assert_eq!(config.nat.source_addresses.len(), 2);
     assert_eq!(config.nat.source_ports, PortRange { low: 1, high: 2000 });
-    assert_eq!(config.tables, Tables { connections: 4096, services: 2, backends: 3 });
+    let tables = Tables { connections: 4096, services: 2, backends: 3, ..Tables::default() };
+    assert_eq!(config.tables, tables);
     let service = config.service("web").unwrap();
     assert_eq!(service.address, "[2001:db8::10]:443".parse().unwrap());
     assert_eq!(service.protocol, Protocol::Tcp);

@@ -1,10 +1,12 @@
 //! The kernel's tables behind the [`Dataplane`] trait.
 //!
 //! Converts between the controller's words and the values in `lb-common`. It decides nothing: what
-//! is written, and in which order, is the applier's business.
+//! is written, and in which order, is the applier's business. The tables of an address family are in
+//! `family.rs`.
+
+mod family;
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
 };
@@ -12,27 +14,33 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray},
 };
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use bytemuck::Zeroable as _;
 use lb_common::{
-    backend::{Backend, BackendCursor, MAX_SOURCES},
+    backend::{BackendState, Tunnel},
+    client::NODE_SCOPE,
     counters::BackendCounters,
     filter::{self, Bitmap},
     names,
-    net::{Addr4, Addr6, Address, Be16},
+    net::{Addr4, Addr6, Address},
+    node::{self, NodeSettings, address},
     record::{BackendRecord, MAX_NAME, Name, ServiceRecord},
     ring,
-    service::{self, Service, ServiceCursor},
+    service::{ServiceCursor, ServiceSettings},
     verdict,
 };
 
-use super::{Dataplane, pod::Raw};
+use self::family::FamilyTables;
+use super::{Dataplane, Filter, Scope, pod::Raw};
 use crate::{
     bpf,
-    config::{PortRange, Protocol},
-    plan::{BackendEntry, BackendId, ServiceEntry, ServiceId, ServiceKey, Tables},
+    config::{PrefixLists, Protocol},
+    plan::{
+        BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
+        Tables,
+    },
 };
 
 /// Rings of any length may take a slot (include/uapi/linux/bpf.h).
@@ -40,21 +48,18 @@ const BPF_F_INNER_MAP: u32 = 0x1000;
 
 type RawArray<T> = Array<MapData, Raw<T>>;
 
-/// The tables of one address family.
-struct FamilyTables<A: Address> {
-    addresses: HashMap<MapData, Raw<A>, u32>,
-    services: HashMap<MapData, Raw<service::ServiceKey<A>>, Raw<Service>>,
-    backends: RawArray<Backend<A>>,
-}
-
 /// The kernel's tables.
 pub struct Kernel {
     v4: FamilyTables<Addr4>,
     v6: FamilyTables<Addr6>,
     filter: RawArray<Bitmap>,
     rings: ArrayOfMaps<MapData>,
+    node: RawArray<NodeSettings>,
+    unconfirmed_mask: u32,
     service_cursors: RawArray<ServiceCursor>,
-    backend_cursors: RawArray<BackendCursor>,
+    service_settings: RawArray<ServiceSettings>,
+    tunnels: RawArray<Tunnel>,
+    backend_states: RawArray<BackendState>,
     counters: PerCpuArray<MapData, Raw<BackendCounters>>,
     verdicts: PerCpuArray<MapData, u64>,
     service_records: RawArray<ServiceRecord>,
@@ -76,21 +81,18 @@ impl Kernel {
     ///
     /// Where a table is missing or of another type.
     pub fn new(object: &mut Ebpf) -> Result<Self> {
+        let v4 = FamilyTables::<Addr4>::new(object, &family::V4)?;
         Ok(Self {
-            v4: FamilyTables {
-                addresses: take(object, names::ADDRESSES_V4)?,
-                services: take(object, names::SERVICES_V4)?,
-                backends: take(object, names::BACKENDS_V4)?,
-            },
-            v6: FamilyTables {
-                addresses: take(object, names::ADDRESSES_V6)?,
-                services: take(object, names::SERVICES_V6)?,
-                backends: take(object, names::BACKENDS_V6)?,
-            },
+            unconfirmed_mask: v4.places().saturating_sub(1),
+            v4,
+            v6: FamilyTables::new(object, &family::V6)?,
             filter: take(object, names::ADDRESS_FILTER)?,
             rings: take(object, names::RINGS)?,
+            node: take(object, names::NODE)?,
             service_cursors: take(object, names::SERVICE_CURSORS)?,
-            backend_cursors: take(object, names::BACKEND_CURSORS)?,
+            service_settings: take(object, names::SERVICE_SETTINGS)?,
+            tunnels: take(object, names::TUNNELS)?,
+            backend_states: take(object, names::BACKEND_STATES)?,
             counters: take(object, names::BACKEND_COUNTERS)?,
             verdicts: take(object, names::VERDICTS)?,
             service_records: take(object, names::SERVICE_RECORDS)?,
@@ -98,91 +100,27 @@ impl Kernel {
         })
     }
 
-    fn read_ring(&self, id: ServiceId) -> Result<Vec<BackendId>> {
-        let ring = match self.rings.get(&id.0, 0) {
+    fn read_ring(&self, id: ServiceId) -> Result<Ring> {
+        let inner = match self.rings.get(&id.0, 0) {
             Ok(ring) => ring,
-            Err(MapError::KeyNotFound) => return Ok(Vec::new()),
+            Err(MapError::KeyNotFound) => return Ok(Ring::default()),
             Err(error) => return Err(error).with_context(|| format!("ring of service {}", id.0)),
         };
-        let ring = Array::<_, u32>::try_from(Map::Array(ring))?;
-        let length = ring.get(&ring::LENGTH_SLOT, 0)?;
-        (1..=length).map(|slot| Ok(BackendId(ring.get(&slot, 0)?))).collect()
-    }
-}
-
-impl<A: Address> FamilyTables<A> {
-    fn write_address(&mut self, address: A, has_services: bool) -> Result<()> {
-        if has_services {
-            return Ok(self.addresses.insert(Raw(address), 1, 0)?);
-        }
-        absent_is_fine(self.addresses.remove(&Raw(address)))
+        let inner = Array::<_, u32>::try_from(Map::Array(inner))?;
+        let length = inner.get(&ring::LENGTH_SLOT, 0)?;
+        let backend = |slot| Ok(BackendId(inner.get(&slot, 0)?));
+        Ok(Ring {
+            slots: (1..=length).map(backend).collect::<Result<_>>()?,
+            members: (length + 1..inner.len()).map(backend).collect::<Result<_>>()?,
+        })
     }
 
-    fn write_service(&mut self, address: A, key: ServiceKey, id: ServiceId) -> Result<()> {
-        Ok(self.services.insert(Raw(wire_key(address, key)), Raw(Service { id: id.0 }), 0)?)
+    fn write_tunnel(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
+        let value = backend
+            .tunnel
+            .map_or_else(Tunnel::default, |tunnel| family::tunnel(&tunnel, backend.address.ip()));
+        Ok(self.tunnels.set(id.0, Raw(value), 0)?)
     }
-
-    fn has_service(&self, key: ServiceKey, id: ServiceId) -> bool {
-        A::from_ip(key.address.ip())
-            .and_then(|address| self.services.get(&Raw(wire_key(address, key)), 0).ok())
-            .is_some_and(|Raw(service)| service.id == id.0)
-    }
-
-    fn remove_service(&mut self, address: A, key: ServiceKey) -> Result<()> {
-        absent_is_fine(self.services.remove(&Raw(wire_key(address, key))))
-    }
-
-    fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
-        let address = A::from_ip(backend.address.ip()).context("address of the other family")?;
-        let mut sources = [A::default(); MAX_SOURCES];
-        let given = backend.sources.iter().filter_map(|ip| A::from_ip(*ip));
-        let mut source_count = 0;
-        for (slot, source) in sources.iter_mut().zip(given) {
-            *slot = source;
-            source_count += 1;
-        }
-        let PortRange { low, high } = backend.ports;
-        let value = Backend {
-            hop: backend.hop,
-            address,
-            port: Be16::new(backend.address.port()),
-            source_count,
-            first_port: low,
-            // 1 to 65,535 is the widest range: its length fits.
-            port_count: high - low + 1,
-            sources,
-        };
-        Ok(self.backends.set(id.0, Raw(value), 0)?)
-    }
-
-    /// The way and the sources that the kernel's value holds.
-    fn read_backend(&self, id: BackendId, entry: &mut BackendEntry) -> Result<()> {
-        let Raw(value) = self.backends.get(&id.0, 0)?;
-        entry.hop = value.hop;
-        let count = usize::from(value.source_count).min(MAX_SOURCES);
-        entry.sources = value.sources[..count].iter().map(Address::ip).collect();
-        entry.ports = PortRange {
-            low: value.first_port,
-            high: value.first_port.saturating_add(value.port_count.saturating_sub(1)),
-        };
-        Ok(())
-    }
-}
-
-fn absent_is_fine(result: Result<(), MapError>) -> Result<()> {
-    match result {
-        Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-        {
-            Ok(())
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn wire_key<A: Address>(address: A, key: ServiceKey) -> service::ServiceKey<A> {
-    service::ServiceKey::new(address, Be16::new(key.address.port()), key.protocol.number())
 }
 
 /// Calls a method of the tables of an address's family with the address as it stands there.
@@ -217,7 +155,8 @@ impl Dataplane for Kernel {
                 SocketAddr::V4(_) => self.v4.has_service(key, id),
                 SocketAddr::V6(_) => self.v6.has_service(key, id),
             };
-            tables.services.insert(id, ServiceEntry { name, key, ring, live });
+            let policy = None;
+            tables.services.insert(id, ServiceEntry { name, key, ring, policy, live });
         }
         for index in 0..self.backend_records.len() {
             let Raw(record) = self.backend_records.get(&index, 0)?;
@@ -227,30 +166,67 @@ impl Dataplane for Kernel {
                 endpoint(record.address, record.port, record.family, record.protocol)?;
             let service = text(&record.service).unwrap_or_default();
             let mut entry = BackendEntry::new(service, name, address, protocol);
-            match address {
-                SocketAddr::V4(_) => self.v4.read_backend(id, &mut entry)?,
-                SocketAddr::V6(_) => self.v6.read_backend(id, &mut entry)?,
+            entry.service_is_ipv4 = record.service_family == 4;
+            if entry.service_is_ipv4 {
+                self.v4.read_backend(id, &mut entry)?;
+            } else {
+                self.v6.read_backend(id, &mut entry)?;
             }
+            entry.tunnel = family::read_tunnel(&self.tunnels.get(&id.0, 0)?.0, address.ip());
             tables.backends.insert(id, entry);
         }
         Ok(tables)
     }
 
-    fn write_filter(&mut self, addresses: &BTreeSet<IpAddr>) -> Result<()> {
+    fn write_filter(&mut self, wanted: &Filter) -> Result<()> {
         let mut bitmap: Bitmap = [0; filter::WORDS];
-        for ip in addresses {
-            if let Some(address) = Addr4::from_ip(*ip) {
-                filter::insert(&mut bitmap, &address);
-            } else if let Some(address) = Addr6::from_ip(*ip) {
-                filter::insert(&mut bitmap, &address);
+        for ip in &wanted.destinations {
+            match (Addr4::from_ip(*ip), Addr6::from_ip(*ip)) {
+                (Some(v4), _) => filter::insert(&mut bitmap, &v4),
+                (_, Some(v6)) => filter::insert(&mut bitmap, &v6),
+                _ => {}
+            }
+        }
+        for ip in &wanted.sources {
+            match (Addr4::from_ip(*ip), Addr6::from_ip(*ip)) {
+                (Some(v4), _) => filter::insert_source(&mut bitmap, &v4),
+                (_, Some(v6)) => filter::insert_source(&mut bitmap, &v6),
+                _ => {}
             }
         }
         self.filter.set(0, Raw(bitmap), 0).context("write the address filter")
     }
 
-    fn write_address(&mut self, address: IpAddr, has_services: bool) -> Result<()> {
-        by_family!(self, address, |tables, own| tables.write_address(own, has_services))
+    fn write_address(&mut self, address: IpAddr, services: Option<bool>) -> Result<()> {
+        let bits = services.map(|host| if host { address::HOST } else { 0 });
+        by_family!(self, address, |tables, own| tables.write_address(own, bits))
             .with_context(|| format!("write service address {address}"))
+    }
+
+    fn write_node(&mut self, node: &NodePolicy, keeps_sources: bool) -> Result<()> {
+        let mut flags = 0;
+        let mut set = |condition: bool, flag: u32| flags |= if condition { flag } else { 0 };
+        set(!node.prefixes.is_empty(), node::flags::HAS_PREFIXES);
+        set(!node.prefixes.allow.is_empty(), node::flags::DENY_OTHERS);
+        set(keeps_sources, node::flags::KEEPS_SOURCES);
+        let settings = NodeSettings {
+            unconfirmed_mask: self.unconfirmed_mask,
+            flags,
+            least_mtu: node.least_mtu,
+            reserved: 0,
+        };
+        self.node.set(0, Raw(settings), 0).context("write the node's settings")
+    }
+
+    fn write_prefixes(&mut self, scope: Scope, prefixes: &PrefixLists) -> Result<()> {
+        let number = match scope {
+            Scope::Node => NODE_SCOPE,
+            Scope::Service(id) => id.0,
+        };
+        self.v4
+            .write_prefixes(number, prefixes)
+            .and_then(|()| self.v6.write_prefixes(number, prefixes))
+            .with_context(|| format!("write the prefixes of {scope:?}"))
     }
 
     fn write_service(&mut self, key: ServiceKey, id: ServiceId) -> Result<()> {
@@ -263,12 +239,20 @@ impl Dataplane for Kernel {
             .with_context(|| format!("remove service {key}"))
     }
 
-    fn write_ring(&mut self, id: ServiceId, ring: &[BackendId]) -> Result<()> {
-        let length = u32::try_from(ring.len()).context("ring too long")?;
+    fn write_policy(&mut self, id: ServiceId, policy: &Policy, members: usize) -> Result<()> {
+        let members = u32::try_from(members).context("too many backends")?;
+        let settings = ServiceSettings { members, ..policy.settings };
+        self.service_settings
+            .set(id.0, Raw(settings), 0)
+            .with_context(|| format!("write the settings of service {}", id.0))
+    }
+
+    fn write_ring(&mut self, id: ServiceId, ring: &Ring) -> Result<()> {
+        let length = u32::try_from(ring.slots.len()).context("ring too long")?;
         ensure!(length <= ring::MAX_SLOTS, "a ring of {length} slots is too long");
-        let mut slots = Vec::with_capacity(ring.len() + 1);
+        let mut slots = Vec::with_capacity(ring.slots.len() + ring.members.len() + 1);
         slots.push(length);
-        slots.extend(ring.iter().map(|backend| backend.0));
+        slots.extend(ring.slots.iter().chain(&ring.members).map(|backend| backend.0));
         let inner =
             make_ring(&slots).with_context(|| format!("make the ring of service {}", id.0))?;
         self.rings
@@ -277,18 +261,22 @@ impl Dataplane for Kernel {
     }
 
     fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
-        match backend.address {
-            SocketAddr::V4(_) => self.v4.write_backend(id, backend),
-            SocketAddr::V6(_) => self.v6.write_backend(id, backend),
-        }
-        .with_context(|| format!("write backend {}", backend.label()))
+        self.write_tunnel(id, backend)
+            .and_then(|()| {
+                if backend.service_is_ipv4 {
+                    self.v4.write_backend(id, backend)
+                } else {
+                    self.v6.write_backend(id, backend)
+                }
+            })
+            .with_context(|| format!("write backend {}", backend.label()))
     }
 
     fn reset_backend(&mut self, id: BackendId) -> Result<()> {
         let cpus = self.counters.get(&id.0, 0)?.len();
         let zero = vec![Raw(BackendCounters::zeroed()); cpus].try_into()?;
         self.counters.set(id.0, zero, 0)?;
-        self.backend_cursors.set(id.0, Raw(BackendCursor::default()), 0)?;
+        self.backend_states.set(id.0, Raw(BackendState::default()), 0)?;
         Ok(())
     }
 
@@ -327,6 +315,8 @@ impl Dataplane for Kernel {
                 port: backend.address.port(),
                 family,
                 protocol: backend.protocol.number(),
+                service_family: if backend.service_is_ipv4 { 4 } else { 6 },
+                reserved: [0; 3],
             }
         });
         Ok(self.backend_records.set(id.0, Raw(record), 0)?)

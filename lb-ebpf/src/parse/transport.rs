@@ -1,16 +1,12 @@
 //! The transport header of a packet, parsed once into a small checked value.
 
 use lb_common::{
-    connection::Flow,
     net::{Be16, TCP, UDP},
     verdict::Verdict,
 };
 use network_types::{tcp::TcpHdr, udp::UdpHdr};
 
-use crate::{
-    family::{Family, Network},
-    frame::Frame,
-};
+use crate::{family::Network, frame::Frame};
 
 /// The TCP flags that a connection's state depends on. All clear for UDP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +28,26 @@ pub struct Transport<'a> {
     pub protocol: u8,
     /// TCP flags.
     pub flags: Flags,
+    /// TCP's acknowledgement number or, of a SYN, the sequence number; in network order.
+    pub number: u32,
+    /// What can be written; of a fragment after the first, a note of ours (see [`Note`]).
+    pub fields: Fields<'a>,
+    /// Whether the header is in the packet, and not a note.
+    pub is_there: bool,
+}
+
+/// The transport header that a fragment after the first has not: room to write to in vain, so that
+/// whoever writes need not ask.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Note {
+    source_port: [u8; 2],
+    destination_port: [u8; 2],
+    checksum: [u8; 2],
+}
+
+/// The fields that translation writes.
+pub struct Fields<'a> {
     /// Source port.
     pub source_port: &'a mut [u8; 2],
     /// Destination port.
@@ -41,18 +57,42 @@ pub struct Transport<'a> {
 }
 
 impl<'a> Transport<'a> {
-    /// Parses the transport header at the front of `frame`.
+    /// Parses the transport header at the front of `frame`. Of a packet's first fragment, `part`, only
+    /// what is there can be checked.
     ///
     /// # Errors
     ///
     /// The verdict for a packet that cannot be balanced. A drop is for a service's packets only.
     #[inline(always)]
-    pub fn parse(frame: &mut Frame<'a>, network: &Network) -> Result<Self, Verdict> {
+    pub fn parse(frame: &mut Frame<'a>, network: &Network, part: bool) -> Result<Self, Verdict> {
         match network.protocol {
             TCP => Self::parse_tcp(frame, network),
-            UDP => Self::parse_udp(frame, network),
+            UDP => Self::parse_udp(frame, network, part),
             _ => Err(Verdict::PASS_PROTOCOL),
         }
+    }
+
+    /// What stands for it in a fragment after the first: the ports that the first one told, noted in
+    /// `note`.
+    #[inline(always)]
+    #[must_use]
+    pub fn remembered(protocol: u8, ports: (Be16, Be16), note: &'a mut Note) -> Self {
+        *note = Note {
+            source_port: ports.0.to_wire(),
+            destination_port: ports.1.to_wire(),
+            checksum: [0; 2],
+        };
+        let Note { source_port, destination_port, checksum } = note;
+        let fields = Fields { source_port, destination_port, checksum };
+        Self { protocol, flags: Flags::default(), number: 0, fields, is_there: false }
+    }
+
+    /// Source and destination port.
+    #[inline(always)]
+    #[must_use]
+    pub fn ports(&self) -> (Be16, Be16) {
+        let Fields { source_port, destination_port, .. } = &self.fields;
+        (Be16::from_wire(**source_port), Be16::from_wire(**destination_port))
     }
 
     #[inline(always)]
@@ -72,41 +112,32 @@ impl<'a> Transport<'a> {
         if flags.syn && (flags.fin || flags.rst) {
             return Err(Verdict::DROP_MALFORMED_TRANSPORT);
         }
+        let number = u32::from_ne_bytes(if flags.syn { tcp.seq } else { tcp.ack_seq });
         let TcpHdr { source, dest, check, .. } = tcp;
         Ok(Self {
             protocol: TCP,
             flags,
-            source_port: source,
-            destination_port: dest,
-            checksum: check,
+            number,
+            fields: Fields { source_port: source, destination_port: dest, checksum: check },
+            is_there: true,
         })
     }
 
     #[inline(always)]
-    fn parse_udp(frame: &mut Frame<'a>, network: &Network) -> Result<Self, Verdict> {
+    fn parse_udp(frame: &mut Frame<'a>, network: &Network, part: bool) -> Result<Self, Verdict> {
         let udp = frame.take::<UdpHdr>().ok_or(Verdict::DROP_MALFORMED_TRANSPORT)?;
         let length = u32::from(u16::from_be_bytes(udp.len));
-        if length < 8 || length > network.payload {
+        // The payload may be shorter than the header where the frame is padded.
+        if length < 8 || network.payload < 8 || (length > network.payload && !part) {
             return Err(Verdict::DROP_MALFORMED_TRANSPORT);
         }
         let UdpHdr { src, dst, check, .. } = udp;
         Ok(Self {
             protocol: UDP,
             flags: Flags::default(),
-            source_port: src,
-            destination_port: dst,
-            checksum: check,
+            number: 0,
+            fields: Fields { source_port: src, destination_port: dst, checksum: check },
+            is_there: true,
         })
-    }
-
-    /// The packet's flow.
-    #[inline(always)]
-    #[must_use]
-    pub fn flow<F: Family>(&self, header: &F::Header) -> Flow<F::Address> {
-        Flow::new(
-            (F::source(header), Be16::from_wire(*self.source_port)),
-            (F::destination(header), Be16::from_wire(*self.destination_port)),
-            self.protocol,
-        )
     }
 }

@@ -1,13 +1,18 @@
-//! The lab: a client, an edge and backends, each a namespace, wired in one of three ways.
+//! The lab: a client, an edge and backends, each a namespace, wired in one of four ways.
 //!
 //! Addresses are the same in every lab, so a lab is private by its namespaces alone. Both
 //! families are always there. The edge forwards, as a router would: without a balancer the
 //! client reaches every backend through its kernel.
 
+mod roles;
+mod routed;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 
+use self::routed::Routers;
+pub use self::routed::Side;
 use crate::{
     netns::{Namespace, cable},
     xdp_pass,
@@ -17,6 +22,10 @@ use crate::{
 pub const VIP4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 10);
 /// The virtual IPv6 address, owned by the edge likewise.
 pub const VIP6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0x10);
+
+/// The client's gateway: the edge, or the first router on the way to it.
+const GATEWAY4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
 
 /// How the hosts hang together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +38,10 @@ pub enum Wiring {
     Direct,
     /// Client, edge and backends hang on one switch; the edge's only interface is `eth0`.
     OneNic,
+    /// The edge has `front` and `back` as with [`Wiring::Switched`], and two routers on either
+    /// side, whose link between them [`Lab::narrow`] makes narrower. The backends' own packets to
+    /// the client do not pass the edge.
+    Routed,
 }
 
 /// An address family.
@@ -99,12 +112,16 @@ pub struct Lab {
     pub backends: Vec<Host>,
     wiring: Wiring,
     switch: Option<Namespace>,
+    routers: Option<Routers>,
 }
 
 impl Lab {
     /// Builds a lab with `backends` backends. More can be plugged in with [`Lab::add_backend`].
     pub fn new(wiring: Wiring, backends: usize) -> Result<Self> {
-        let switch = if wiring == Wiring::Direct { None } else { Some(new_switch()?) };
+        let switch = match wiring {
+            Wiring::Switched | Wiring::OneNic => Some(new_switch()?),
+            Wiring::Direct | Wiring::Routed => None,
+        };
         let client = if wiring == Wiring::OneNic {
             Host::new("client", backend4(0, 100), backend6(0, 100))?
         } else {
@@ -114,18 +131,19 @@ impl Lab {
                 Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2),
             )?
         };
-        let edge = if wiring == Wiring::OneNic {
-            Host::new("edge", backend4(0, 1), backend6(0, 1))?
-        } else {
-            Host::new(
-                "edge",
-                Ipv4Addr::new(198, 51, 100, 1),
-                Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1),
-            )?
+        let edge = match wiring {
+            Wiring::OneNic => Host::new("edge", backend4(0, 1), backend6(0, 1))?,
+            Wiring::Routed => Host::new("edge", routed::EDGE4, routed::EDGE6)?,
+            Wiring::Switched | Wiring::Direct => Host::new("edge", GATEWAY4, GATEWAY6)?,
         };
-        let mut lab = Self { client, edge, backends: Vec::new(), wiring, switch };
+        let mut lab = Self { client, edge, backends: Vec::new(), wiring, switch, routers: None };
         lab.wire_edge()?;
-        lab.wire_client()?;
+        if wiring == Wiring::Routed {
+            lab.routers = Some(Routers::between(&lab.client, &lab.edge)?);
+        } else {
+            lab.wire_client()?;
+        }
+        lab.add_virtual_addresses()?;
         for _ in 0..backends {
             lab.add_backend()?;
         }
@@ -137,7 +155,7 @@ impl Lab {
     pub fn interfaces(&self) -> Vec<String> {
         match self.wiring {
             Wiring::OneNic => vec!["eth0".to_owned()],
-            Wiring::Switched => vec!["front".to_owned(), "back".to_owned()],
+            Wiring::Switched | Wiring::Routed => vec!["front".to_owned(), "back".to_owned()],
             Wiring::Direct => {
                 let back = (1..=self.backends.len()).map(|number| format!("back{number}"));
                 std::iter::once("front".to_owned()).chain(back).collect()
@@ -161,7 +179,8 @@ impl Lab {
         let host = Host::new(&name, backend4(subnet, 10 + id), backend6(subnet, 10 + id))?;
         let (mac, port_mac) = (mac(0x10, id), mac(0x20, id));
         let eth0 = (&host.namespace, "eth0", mac.as_str());
-        if let Some(switch) = &self.switch {
+        let switch = self.switch.as_ref().or(self.routers.as_ref().map(Routers::leaf));
+        if let Some(switch) = switch {
             cable(eth0, (switch, &name, &port_mac))?;
             plug(switch, &name)?;
         } else {
@@ -214,11 +233,14 @@ impl Lab {
                 self.edge.v4, self.edge.v6
             ))?;
         }
-        let front = self.front();
-        edge.ip(&format!(
-            "address add {VIP4}/32 dev {front}\naddress add {VIP6}/128 dev {front} nodad"
-        ))?;
         end_host(&self.client, self.edge.v4, self.edge.v6)
+    }
+
+    fn add_virtual_addresses(&self) -> Result<()> {
+        let front = self.front();
+        self.edge.namespace.ip(&format!(
+            "address add {VIP4}/32 dev {front}\naddress add {VIP6}/128 dev {front} nodad"
+        ))
     }
 }
 
@@ -238,9 +260,13 @@ fn new_switch() -> Result<Namespace> {
     // The switch itself speaks no IP.
     switch.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
     switch.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
-    switch.ip("link add bridge type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
-    switch.ip("link set bridge up")?;
+    add_bridge(&switch)?;
     Ok(switch)
+}
+
+fn add_bridge(namespace: &Namespace) -> Result<()> {
+    namespace.ip("link add bridge type bridge stp_state 0 forward_delay 0 mcast_snooping 0")?;
+    namespace.ip("link set bridge up")
 }
 
 fn plug(switch: &Namespace, port: &str) -> Result<()> {

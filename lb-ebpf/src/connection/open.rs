@@ -1,0 +1,146 @@
+//! Opening a connection: guard → schedule → take a place and a source port → enter it.
+
+use aya_ebpf::bindings::xdp_md;
+use lb_common::{
+    connection::{Connection, Flow, Rewrite, state},
+    hash,
+    net::Address,
+    service::{ServiceSettings, flags::KEEP_SOURCE, forwarding},
+    verdict::Verdict,
+};
+use lb_ebpf::{
+    nat,
+    tracking::{self, Again},
+};
+
+use super::{close_if, microseconds, now, service_of, source_port, unconfirmed};
+use crate::{
+    guard,
+    maps::{self, InsertError, Room, Scratch, Tables, asks},
+    schedule, stats,
+    step::{Next, Step},
+};
+
+/// Opens a connection for the packet that the scratch room tells of: it is in none, or its
+/// connection came to nothing. The packet itself is then followed like any other.
+#[inline(always)]
+pub fn open<F: Tables>(_context: *mut xdp_md) -> Result<Step, Verdict> {
+    let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
+    let mut attempt = Attempt { number: 0, before: schedule::NOBODY };
+    if let Some(entry) = maps::find::<F>(&scratch.flow) {
+        let seen = entry.state();
+        let connection = entry.get();
+        let nat = connection.forwarding() == forwarding::NAT;
+        let age = microseconds().wrapping_sub(connection.opened);
+        let redispatch = nat && schedule::has_other(connection.service);
+        match tracking::again(seen, age, redispatch) {
+            Again::Follow => return Ok(Step::next(Next::FOLLOW)),
+            Again::Reopen => {}
+            Again::Redispatch => {
+                if !close_if(entry, seen) {
+                    return Ok(Step::next(Next::FOLLOW));
+                }
+                let number = seen >> state::ATTEMPTS_SHIFT & state::ATTEMPTS_MASK;
+                attempt = Attempt { number: number + 1, before: connection.backend };
+                stats::redispatched(connection.backend, seen & state::REFUSED == 0);
+            }
+        }
+        let Scratch { flow, key, .. } = scratch;
+        maps::remove_pair::<F>(entry, flow, key);
+    }
+
+    // Asked before the flags are: a port without a service is the host's own.
+    let service = service_of::<F>(&scratch.flow).ok_or(Verdict::PASS_NO_SERVICE)?;
+    match scratch.asks {
+        asks::OPENS => {}
+        asks::FOLLOWS => return Err(Verdict::DROP_FRAGMENT),
+        _ => return Err(Verdict::PASS_NO_CONNECTION),
+    }
+    let settings = maps::settings(service).ok_or(Verdict::DROP_INTERNAL)?;
+    if attempt.number == 0 {
+        guard::admit::<F>(service, settings, &scratch.flow.source)?;
+    }
+    let backend = schedule::pick::<F>(service, settings, &scratch.flow, attempt.before);
+    let backend = match backend {
+        Err(Verdict::DROP_OVERLOAD) => return Ok(Step::next(Next::REJECT)),
+        backend => backend?,
+    };
+    enter::<F>(service, settings, backend, &attempt, scratch)?;
+    Ok(Step::next(Next::FOLLOW))
+}
+
+/// Which attempt to connect this is, and who had the one before.
+struct Attempt {
+    number: u32,
+    before: u32,
+}
+
+/// Enters a connection of `scratch.flow` into the table, in both directions where both pass here.
+#[inline(always)]
+fn enter<F: Tables>(
+    service: u32,
+    settings: &ServiceSettings,
+    backend: u32,
+    attempt: &Attempt,
+    scratch: &mut Scratch<F::Address>,
+) -> Result<(), Verdict> {
+    let flow = scratch.flow;
+    let place = unconfirmed::take::<F>(&flow, scratch)?;
+    let bits =
+        settings.forwarding << state::FORWARDING_SHIFT | attempt.number << state::ATTEMPTS_SHIFT;
+    scratch.connection = Connection {
+        rewrite: back(&flow),
+        client: scratch.client,
+        backend,
+        service,
+        network_delta: 0,
+        transport_delta: 0,
+        last_seen: now(),
+        state: bits | state::REVERSE,
+        opened: microseconds(),
+        place,
+        answer: 0,
+    };
+    let nat = settings.forwarding == forwarding::NAT;
+    if nat {
+        let address = F::backends().get(backend).ok_or(Verdict::DROP_INTERNAL)?;
+        if settings.flags & KEEP_SOURCE != 0 {
+            source_port::keep::<F>(address, &flow, scratch)?;
+        } else {
+            source_port::take::<F>(backend, address, &flow, scratch)?;
+        }
+        let Scratch { connection, key, .. } = scratch;
+        connection.rewrite = back(key);
+        (connection.network_delta, connection.transport_delta) =
+            nat::deltas(&flow, &connection.rewrite);
+    } else {
+        // Nobody answers here: the tunnel wants the flow's hash in its place.
+        scratch.connection.answer = hash::flow(&flow);
+    }
+    scratch.connection.state = bits;
+    match maps::insert::<F>(&flow, &scratch.connection, false) {
+        Ok(()) => {
+            stats::opened(backend);
+            schedule::remember::<F>(service, settings, &flow.source, backend);
+            Ok(())
+        }
+        Err(error) => {
+            if nat {
+                maps::remove::<F>(&scratch.key);
+            }
+            // Taken meanwhile: another CPU got a copy of the same packet, its connection counts.
+            if error == InsertError::Full { Err(Verdict::DROP_TABLE_FULL) } else { Ok(()) }
+        }
+    }
+}
+
+/// What a packet of the other direction becomes.
+#[inline(always)]
+fn back<A: Address>(flow: &Flow<A>) -> Rewrite<A> {
+    Rewrite {
+        source: flow.destination,
+        destination: flow.source,
+        source_port: flow.destination_port,
+        destination_port: flow.source_port,
+    }
+}

@@ -1,0 +1,156 @@
+//! Encapsulation: the outer headers of a packet that goes to its backend through a tunnel.
+//!
+//! IP in IP by RFC 2003 (IPv4 outside) and RFC 2473 (IPv6 outside); GUE is UDP in variant 1 of
+//! draft-ietf-intarea-gue: the IP packet follows the UDP header at once.
+
+use lb_common::{
+    backend::Tunnel,
+    net::{self, Addr4, Addr6, Address as _},
+};
+use network_types::{
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
+};
+
+use crate::{checksum, family::Network, frame::put_address6};
+
+/// TTL and hop limit of the outer header: the tunnel is one hop to the packet inside.
+const TTL: u8 = 64;
+/// "Don't fragment".
+const DONT_FRAGMENT: [u8; 2] = [0x40, 0];
+
+/// What the outer headers take over from the packet inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Its protocol number inside IP: 4 or 41.
+    pub protocol: u8,
+    /// Its TOS or traffic class.
+    pub class: u8,
+    /// Whether it may not be fragmented.
+    pub whole: bool,
+    /// Its identification; zero for IPv6.
+    pub identification: u16,
+    /// Its length in bytes.
+    pub length: u16,
+    /// The hash of its flow.
+    pub hash: u32,
+    /// The one's complement sum of all its words, as its own checksums tell it (see [`sum`]); `None` where
+    /// they do not.
+    pub sum: Option<u16>,
+}
+
+/// Bytes that a tunnel puts in front of a packet.
+#[inline(always)]
+#[must_use]
+pub const fn overhead(family: u32, gue: bool) -> usize {
+    let ip = if family == 4 { Ipv4Hdr::LEN } else { Ipv6Hdr::LEN };
+    if gue { ip + UdpHdr::LEN } else { ip }
+}
+
+/// The outer source address: the bits that vary are the flow's hash.
+#[inline(always)]
+#[must_use]
+pub const fn source(tunnel: &Tunnel, hash: u32) -> [u32; 4] {
+    let [a, b, c, d] = *tunnel.source.words();
+    let [.., mask] = *tunnel.source_mask.words();
+    if tunnel.family == 4 {
+        let [mask, ..] = *tunnel.source_mask.words();
+        return [a | (hash.to_be() & mask), 0, 0, 0];
+    }
+    [a, b, c, d | (hash.to_be() & mask)]
+}
+
+/// GUE's source port: the flow's entropy, in the dynamic range (RFC 6335, section 6).
+#[inline(always)]
+#[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "the high half")]
+pub const fn source_port(hash: u32) -> u16 {
+    (hash >> 16) as u16 | 0xc000
+}
+
+/// The sum of a packet's words by what its checksums promise: an IPv4 header sums up to all ones,
+/// and a TCP segment or UDP datagram to the complement of its pseudo-header (the kernel's
+/// checksum-offloads document calls this local checksum offload). So nobody has to read the
+/// payload. `header` is the sum of the IP header's words; `addresses` those of its addresses alone.
+#[inline(always)]
+#[must_use]
+pub fn sum(header: u32, addresses: u32, network: &Network) -> u16 {
+    #[expect(clippy::cast_possible_truncation, reason = "an IP packet's length")]
+    let length = u32::from((network.payload as u16).to_be());
+    let pseudo = addresses + length + u32::from(u16::from(network.protocol).to_be());
+    checksum::fold(header + u32::from(!checksum::fold(pseudo)))
+}
+
+/// Writes the outer IPv4 header. `payload` is the protocol number and the length in bytes of what
+/// follows it.
+#[inline(always)]
+pub fn put_ipv4(header: &mut Ipv4Hdr, tunnel: &Tunnel, inner: &Inner, payload: (u8, u16)) {
+    let source = Addr4::from_word(source(tunnel, inner.hash)[0]);
+    let destination = Addr4::from_word(tunnel.destination.words()[0]);
+    let (protocol, length) = payload;
+    #[expect(clippy::cast_possible_truncation, reason = "twenty")]
+    let total = length + Ipv4Hdr::LEN as u16;
+    // Of packets that may be fragmented on the way: told apart as well as those inside are.
+    #[expect(clippy::cast_possible_truncation, reason = "the low half")]
+    let id = if inner.whole { 0 } else { inner.identification ^ inner.hash as u16 };
+    header.vihl = 0x45;
+    header.tos = inner.class;
+    header.tot_len = total.to_be_bytes();
+    header.id = id.to_be_bytes();
+    header.frags = if inner.whole { DONT_FRAGMENT } else { [0; 2] };
+    header.ttl = TTL;
+    header.proto = protocol;
+    header.src_addr = source.to_wire();
+    header.dst_addr = destination.to_wire();
+    let pair = |high: u8, low: u8| u32::from(u16::from_ne_bytes([high, low]));
+    let sum = pair(0x45, inner.class)
+        + u32::from(total.to_be())
+        + u32::from(id.to_be())
+        + u32::from(u16::from_ne_bytes(header.frags))
+        + pair(TTL, protocol)
+        + source.sum()
+        + destination.sum();
+    header.check = (!checksum::fold(sum)).to_ne_bytes();
+}
+
+/// Writes the outer IPv6 header; arguments as for [`put_ipv4`]. The flow label carries the flow's
+/// hash (RFC 6438).
+#[inline(always)]
+pub fn put_ipv6(header: &mut Ipv6Hdr, tunnel: &Tunnel, inner: &Inner, payload: (u8, u16)) {
+    let word = 6 << 28 | u32::from(inner.class) << 20 | inner.hash & 0x000f_ffff;
+    header.vcf = word.to_be_bytes();
+    header.payload_len = payload.1.to_be_bytes();
+    header.next_hdr = payload.0;
+    header.hop_limit = TTL;
+    put_address6(&mut header.src_addr, &source(tunnel, inner.hash));
+    put_address6(&mut header.dst_addr, tunnel.destination.words());
+}
+
+/// Writes the UDP header of GUE. Over IPv4 it has no checksum. Over IPv6 it has one where that of the
+/// packet inside promises what it must be, and none else, as tunnels may (RFC 6935).
+#[inline(always)]
+pub fn put_gue(header: &mut UdpHdr, tunnel: &Tunnel, inner: &Inner) {
+    #[expect(clippy::cast_possible_truncation, reason = "eight")]
+    let length = inner.length + UdpHdr::LEN as u16;
+    let port = source_port(inner.hash);
+    header.src = port.to_be_bytes();
+    header.dst = tunnel.port.to_wire();
+    header.len = length.to_be_bytes();
+    header.check = match inner.sum {
+        Some(payload) if tunnel.family == 6 => {
+            let source = Addr6::from_words(source(tunnel, inner.hash));
+            let sum = source.sum()
+                + tunnel.destination.sum()
+                + u32::from(u16::from(net::UDP).to_be())
+                + 2 * u32::from(length.to_be())
+                + u32::from(port.to_be())
+                + u32::from(tunnel.port.word())
+                + u32::from(payload);
+            match !checksum::fold(sum) {
+                0 => [0xff; 2],
+                check => check.to_ne_bytes(),
+            }
+        }
+        _ => [0; 2],
+    };
+}

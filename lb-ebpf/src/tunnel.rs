@@ -1,0 +1,166 @@
+//! Tunnels: a client's packet, as it is, inside one to its backend.
+
+use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head};
+use lb_common::{
+    backend::{Backend, Tunnel},
+    net::{Address as _, Hop, TCP, UDP},
+    service::forwarding,
+    verdict::Verdict,
+};
+use lb_ebpf::{
+    encap::{self, Inner},
+    ethernet::{Ethernet, Tags},
+    family::{ETHER_IPV4, ETHER_IPV6, Family, Network},
+    parse::Packet,
+    tracking::Direction,
+};
+use network_types::{
+    ip::{Ipv4Hdr, Ipv6Hdr},
+    udp::UdpHdr,
+};
+
+use crate::{
+    forward,
+    maps::{self, Entry, Tables},
+    stats,
+    step::{Next, Step},
+};
+
+/// A packet that goes into a tunnel.
+pub struct Load<'a, F: Family> {
+    /// IP header.
+    pub header: &'a mut F::Header,
+    /// What it says.
+    pub network: Network,
+    /// Whether the sum of the packet's words follows from its transport checksum.
+    pub promises: bool,
+    /// Whether its headers follow each other at once: no VLAN tags, no options.
+    pub plain: bool,
+    /// What it is: only what goes [`Verdict::TO_BACKEND`] counts as a packet of the connection.
+    pub verdict: Verdict,
+}
+
+impl<'a, F: Family> Load<'a, F> {
+    /// A connection's packet.
+    #[inline(always)]
+    pub fn of(packet: Packet<'a, F>, plain: bool) -> Self {
+        let Packet { header, network, transport, .. } = packet;
+        // A datagram over IPv4 may be without a checksum: then it promises nothing.
+        let sum = match network.protocol {
+            TCP => true,
+            UDP => *transport.fields.checksum != [0; 2],
+            _ => false,
+        };
+        let promises = sum && transport.is_there;
+        Self { header, network, promises, plain, verdict: Verdict::TO_BACKEND }
+    }
+}
+
+/// Puts a packet into the tunnel to its connection's backend and sends it.
+#[inline(always)]
+pub fn send<F: Tables>(
+    context: *mut xdp_md,
+    load: Load<'_, F>,
+    entry: Entry<F::Address>,
+    backend: &Backend<F::Address>,
+) -> Result<Step, Verdict> {
+    let connection = entry.get();
+    let tunnel = maps::tunnel(connection.backend).ok_or(Verdict::DROP_INTERNAL)?;
+    let gue = connection.forwarding() == forwarding::GUE;
+    let overhead = encap::overhead(tunnel.family, gue);
+    #[expect(clippy::cast_possible_truncation, reason = "less than fifty")]
+    let needed = load.network.length + overhead as u32;
+    if backend.mtu != 0 && needed > backend.mtu {
+        #[expect(clippy::cast_possible_truncation, reason = "less than fifty")]
+        let fits = backend.mtu.saturating_sub(overhead as u32);
+        return Ok(Step::with(Next::TOO_BIG, fits & 0xffff));
+    }
+    let hash = connection.answer;
+    let hop = way_to(context, backend.hop, tunnel, needed, hash)?;
+    if load.verdict == Verdict::TO_BACKEND {
+        stats::packet(connection.backend, Direction::Forward, load.network.length);
+    }
+    F::decrement(load.header);
+    let inner = describe(&load, hash, load.plain && gue && tunnel.family == 6);
+    let tags = if load.plain { Tags::default() } else { tags(context)? };
+
+    // The packet's headers are not touched after this: they have other addresses.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below fifty")]
+    let delta = -(overhead as i32);
+    // SAFETY: the context is the program's.
+    if unsafe { bpf_xdp_adjust_head(context, delta) } != 0 {
+        return Err(Verdict::DROP_INTERNAL);
+    }
+    wrap(context, tunnel, &inner, &hop, &tags, gue).ok_or(Verdict::DROP_INTERNAL)?;
+    Ok(Step::done(load.verdict, forward::leave(context, hop.interface)))
+}
+
+/// What the outer headers take over.
+#[inline(always)]
+fn describe<F: Tables>(load: &Load<'_, F>, hash: u32, summed: bool) -> Inner {
+    let Load { header, network, promises, .. } = load;
+    let (identification, whole) = F::identification(header);
+    let addresses = F::source(header).sum() + F::destination(header).sum();
+    let sum = (summed && *promises).then(|| encap::sum(F::header_sum(header), addresses, network));
+    #[expect(clippy::cast_possible_truncation, reason = "an IP packet's length, from a u16")]
+    let length = network.length as u16;
+    Inner { protocol: F::IN_IP, class: F::class(header), whole, identification, length, hash, sum }
+}
+
+/// The way to a tunnel's far end.
+#[inline(always)]
+fn way_to(
+    context: *mut xdp_md,
+    hop: Hop,
+    tunnel: &Tunnel,
+    length: u32,
+    hash: u32,
+) -> Result<Hop, Verdict> {
+    if hop.is_known() {
+        return Ok(hop);
+    }
+    const AF_INET: u8 = 2;
+    const AF_INET6: u8 = 10;
+    let family = if tunnel.family == 4 { AF_INET } else { AF_INET6 };
+    let network = Network { protocol: 0, length, payload: 0 };
+    let ends = (encap::source(tunnel, hash), *tunnel.destination.words());
+    forward::ask_kernel(context, family, network, ends).ok_or(Verdict::PASS_NO_NEXT_HOP)
+}
+
+/// The tags at the front of a frame.
+#[inline(always)]
+fn tags(context: *mut xdp_md) -> Result<Tags, Verdict> {
+    let mut frame = crate::frame(context);
+    let ethernet = frame.take::<Ethernet>().ok_or(Verdict::DROP_INTERNAL)?;
+    Tags::take(ethernet, &mut frame).ok_or(Verdict::DROP_INTERNAL)
+}
+
+/// Writes the headers into the room in front of the packet.
+#[inline(always)]
+fn wrap(
+    context: *mut xdp_md,
+    tunnel: &Tunnel,
+    inner: &Inner,
+    hop: &Hop,
+    tags: &Tags,
+    gue: bool,
+) -> Option<()> {
+    let mut frame = crate::frame(context);
+    let ethernet = frame.take::<Ethernet>()?;
+    let outside = if tunnel.family == 4 { ETHER_IPV4 } else { ETHER_IPV6 }.to_be_bytes();
+    tags.put(ethernet, &mut frame, outside)?;
+    #[expect(clippy::cast_possible_truncation, reason = "eight")]
+    let payload =
+        if gue { (UDP, inner.length + UdpHdr::LEN as u16) } else { (inner.protocol, inner.length) };
+    if tunnel.family == 4 {
+        encap::put_ipv4(frame.take::<Ipv4Hdr>()?, tunnel, inner, payload);
+    } else {
+        encap::put_ipv6(frame.take::<Ipv6Hdr>()?, tunnel, inner, payload);
+    }
+    if gue {
+        encap::put_gue(frame.take::<UdpHdr>()?, tunnel, inner);
+    }
+    lb_ebpf::frame::put_ethernet(&mut ethernet.source, &hop.source);
+    lb_ebpf::frame::put_ethernet(&mut ethernet.destination, &hop.destination);
+    Some(())
+}
