@@ -1,21 +1,25 @@
 //! What the balancer costs: `cargo xtask bench`.
 //!
 //! `packets` runs the program itself on frames, `requests` runs it between a client and two web
-//! servers, `report` prints and records. Numbers are in nanoseconds per packet and in requests per
-//! second.
+//! servers, beside the other `contenders`, of which `peers` are other balancers. `report` prints
+//! and records, for requests with `comparison`. Numbers are in nanoseconds per packet, in requests
+//! per second and in microseconds per request.
 
+mod comparison;
+mod contenders;
 mod datapath;
 mod packets;
+mod peers;
 mod report;
 mod requests;
 mod scenarios;
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::{Parser, ValueEnum};
 
-/// Measures the cost per packet and the requests per second; needs root.
+/// Measures the cost per packet, the requests per second and their times; needs root.
 #[derive(Parser)]
 struct Arguments {
     /// Fewer and shorter rounds, smaller tables: for a look, not for a record.
@@ -24,6 +28,9 @@ struct Arguments {
     /// Measure one part only.
     #[arg(long)]
     only: Option<Part>,
+    /// Measure requests through other balancers too.
+    #[arg(long)]
+    peers: bool,
     /// Where to write everything that was measured.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -44,6 +51,10 @@ enum Part {
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let wants = |part| arguments.only.is_none_or(|only| only == part);
+    ensure!(
+        !arguments.peers || wants(Part::Requests),
+        "--peers measures requests, and --only packets leaves them out: give one of the two"
+    );
     let machine = report::Machine::read()?;
     println!("{machine}");
 
@@ -54,7 +65,7 @@ fn main() -> Result<()> {
         report.packets = Some(packets);
     }
     if wants(Part::Requests) {
-        let requests = requests::measure(arguments.quick)?;
+        let requests = requests::measure(arguments.quick, arguments.peers)?;
         println!("\n{requests}");
         report.requests = Some(requests);
     }

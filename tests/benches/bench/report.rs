@@ -3,10 +3,9 @@
 use std::{fmt, fs, thread, time::Duration, time::SystemTime};
 
 use anyhow::{Context as _, Result};
-use evenkeel_tests::wrk::Summary;
 use serde_json::{Value, json};
 
-use crate::scenarios::Scenario;
+use crate::{comparison::Requests, scenarios::Scenario};
 
 /// The machine and the moment.
 pub struct Machine {
@@ -47,7 +46,7 @@ pub struct Report {
     pub machine: Machine,
     /// The cost of packets, if it was measured.
     pub packets: Option<Packets>,
-    /// Requests per second, if they were measured.
+    /// Requests per second and their times, if they were measured.
     pub requests: Option<Requests>,
 }
 
@@ -133,95 +132,19 @@ impl fmt::Display for Packets {
     }
 }
 
-/// Requests per second.
-pub struct Requests {
-    /// Connections at once.
-    pub connections: u32,
-    /// A run's seconds.
-    pub seconds: u64,
-    /// One for each way to use connections.
-    pub runs: Vec<Throughput>,
-}
-
-/// Requests per second in one way.
-pub struct Throughput {
-    /// Which way.
-    pub name: &'static str,
-    /// The share of what goes without a balancer that DESIGN.md asks for.
-    pub target: f64,
-    /// Without and with the balancer, round by round.
-    pub rounds: Vec<(Summary, Summary)>,
-}
-
-impl Throughput {
-    fn spreads(&self) -> [Spread; 3] {
-        let rates = || self.rounds.iter().map(|(a, b)| (a.per_second, b.per_second));
-        [
-            Spread::of(rates().map(|(without, _)| without)),
-            Spread::of(rates().map(|(_, with)| with)),
-            Spread::of(rates().map(|(without, with)| with / without)),
-        ]
-    }
-
-    fn json(&self) -> Value {
-        let [without, with, ratio] = self.spreads();
-        let run = |summary: &Summary| {
-            json!({
-                "per_second": summary.per_second,
-                "median_ns": ns(summary.median),
-                "percentile_99_ns": ns(summary.percentile_99),
-            })
-        };
-        let rounds: Vec<_> = self.rounds.iter().map(|(a, b)| [run(a), run(b)]).collect();
-        json!({
-            "name": self.name, "target": self.target, "ratio": ratio.json(),
-            "without": without.json(), "with": with.json(), "rounds_without_and_with": rounds,
-        })
-    }
-}
-
-impl Requests {
-    fn json(&self) -> Value {
-        let runs: Vec<_> = self.runs.iter().map(Throughput::json).collect();
-        json!({ "connections": self.connections, "seconds": self.seconds, "runs": runs })
-    }
-}
-
-impl fmt::Display for Requests {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "requests per second, {} connections at once; no balancer: the edge's kernel forwards",
-            self.connections
-        )?;
-        write!(
-            f,
-            "{:40} {:>8} {:>11} {:>6} {:>7}  {:>11}",
-            "requests", "ours", "no balancer", "ratio", "target", "spread"
-        )?;
-        for run in &self.runs {
-            let [without, with, ratio] = run.spreads().map(|spread| spread.median);
-            let [.., Spread { least, most, .. }] = run.spreads();
-            let spread = format!("{least:.2}-{most:.2}");
-            write!(
-                f,
-                "\n{:40} {with:>8.0} {without:>11.0} {ratio:>6.2} {:>7.2}  {spread:>11}",
-                run.name, run.target
-            )?;
-        }
-        Ok(())
-    }
-}
-
 /// The middle and the ends of some numbers.
-struct Spread {
-    median: f64,
-    least: f64,
-    most: f64,
+pub struct Spread {
+    /// The middle one.
+    pub median: f64,
+    /// The smallest.
+    pub least: f64,
+    /// The largest.
+    pub most: f64,
 }
 
 impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
+    /// Of some numbers; none has no spread.
+    pub fn of(values: impl Iterator<Item = f64>) -> Self {
         let mut sorted: Vec<_> = values.collect();
         sorted.sort_by(f64::total_cmp);
         let at = |index: usize| sorted.get(index).copied().unwrap_or(f64::NAN);
@@ -231,11 +154,13 @@ impl Spread {
         Self { median, least: at(0), most: at(last) }
     }
 
-    fn json(&self) -> Value {
+    /// As JSON.
+    pub fn json(&self) -> Value {
         json!({ "median": self.median, "least": self.least, "most": self.most })
     }
 }
 
-fn ns(time: Duration) -> f64 {
+/// In nanoseconds.
+pub fn ns(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
 }
