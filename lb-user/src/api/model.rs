@@ -157,6 +157,35 @@ pub struct BackendCounters {
     pub packets: InOut,
     /// Bytes of IP packets.
     pub bytes: InOut,
+    /// Connections that went wrong.
+    pub failures: Failures,
+    /// Times from a client's SYN to the backend's SYN-ACK; where only the client's packets pass (DSR,
+    /// tunnels), there are none.
+    pub handshakes: Vec<HandshakeBucket>,
+}
+
+/// Connections of a backend that went wrong, by what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// The backend refused: its first answer was a RST.
+    pub refused: u64,
+    /// The backend had not answered when the client asked again.
+    pub unanswered: u64,
+    /// Another backend was given the attempt.
+    pub redispatched: u64,
+    /// The backend reset an established connection.
+    pub reset: u64,
+    /// The handshake was not complete when newer attempts needed the room.
+    pub evicted: u64,
+}
+
+/// How many handshakes took less than a time, and not less than that of the bucket before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandshakeBucket {
+    /// The time, in microseconds; `None`: any longer time.
+    pub below_microseconds: Option<u64>,
+    /// How many.
+    pub count: u64,
 }
 
 /// Counters of a backend that is no longer configured.

@@ -8,7 +8,7 @@ use comfy_table::Cell;
 use super::{CountersArgs, Output, Usage, output};
 use crate::api::{
     Client,
-    model::{BackendCounters, Counters},
+    model::{BackendCounters, Counters, Failures},
 };
 
 /// The time between two readings that a rate is taken from.
@@ -99,6 +99,15 @@ fn rates(old: &Counters, new: &Counters, seconds: f64) -> Counters {
             backend.packets.outward = per_second(backend.packets.outward, earlier.packets.outward);
             backend.bytes.inward = per_second(backend.bytes.inward, earlier.bytes.inward);
             backend.bytes.outward = per_second(backend.bytes.outward, earlier.bytes.outward);
+            let (now, then) = (&mut backend.failures, earlier.failures);
+            now.refused = per_second(now.refused, then.refused);
+            now.unanswered = per_second(now.unanswered, then.unanswered);
+            now.redispatched = per_second(now.redispatched, then.redispatched);
+            now.reset = per_second(now.reset, then.reset);
+            now.evicted = per_second(now.evicted, then.evicted);
+            for (now, then) in backend.handshakes.iter_mut().zip(&earlier.handshakes) {
+                now.count = per_second(now.count, then.count);
+            }
         }
     }
     for (name, count) in &mut rates.verdicts {
@@ -117,16 +126,19 @@ fn print(counters: &Counters, args: &CountersArgs, rate: bool) -> Result<()> {
     let mut heads = vec!["SERVICE".to_owned(), "BACKEND".to_owned(), per("CONNECTIONS")];
     heads.extend([">SHARE".to_owned(), ">OPEN".to_owned()]);
     heads.extend(["PACKETS IN", "PACKETS OUT", "BYTES IN", "BYTES OUT"].map(per));
+    if wide {
+        heads.extend(["REFUSED", "UNANSWERED", "REDISPATCHED", "RESET", "EVICTED"].map(per));
+    }
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
     let mut table = output::table(&heads);
     for service in &counters.services {
         let total: u64 = service.backends.iter().map(|b| b.connections.total).sum();
         for backend in &service.backends {
-            table.add_row(row(&service.name, backend, total));
+            table.add_row(row(&service.name, backend, total, wide));
         }
     }
     for removed in &counters.removed {
-        let mut row = row(&removed.service, &removed.backend, 0);
+        let mut row = row(&removed.service, &removed.backend, 0, wide);
         row[1] = Cell::new(format!("{} (removed)", removed.backend.name));
         table.add_row(row);
     }
@@ -140,13 +152,13 @@ fn print(counters: &Counters, args: &CountersArgs, rate: bool) -> Result<()> {
     output::print(&text)
 }
 
-fn row(service: &str, backend: &BackendCounters, total: u64) -> Vec<Cell> {
+fn row(service: &str, backend: &BackendCounters, total: u64, wide: bool) -> Vec<Cell> {
     #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
     let share = match total {
         0 => "-".to_owned(),
         _ => output::percent(backend.connections.total as f64 / total as f64),
     };
-    vec![
+    let mut cells = vec![
         Cell::new(service),
         Cell::new(&backend.name),
         Cell::new(output::count(backend.connections.total)),
@@ -156,5 +168,11 @@ fn row(service: &str, backend: &BackendCounters, total: u64) -> Vec<Cell> {
         Cell::new(output::count(backend.packets.outward)),
         Cell::new(output::bytes(backend.bytes.inward)),
         Cell::new(output::bytes(backend.bytes.outward)),
-    ]
+    ];
+    if wide {
+        let Failures { refused, unanswered, redispatched, reset, evicted } = backend.failures;
+        let failures = [refused, unanswered, redispatched, reset, evicted];
+        cells.extend(failures.map(|failures| Cell::new(output::count(failures))));
+    }
+    cells
 }

@@ -8,7 +8,7 @@ use lb_common::counters::BackendCounters as Raw;
 use super::{Controller, Lost};
 use crate::{
     api::model::{
-        BackendCounters, BackendStatus, Connections, Counters, Daemon, InOut, Interface, Removed,
+        BackendCounters, BackendStatus, Connections, Counters, Daemon, Failures, HandshakeBucket, InOut, Interface, Removed,
         RemovedCounters, ServiceCounters, ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
@@ -168,5 +168,41 @@ fn counters(name: String, address: String, raw: Raw) -> BackendCounters {
         connections: Connections { total: raw.opened, open: raw.open() },
         packets: InOut { inward: raw.packets_in, outward: raw.packets_out },
         bytes: InOut { inward: raw.bytes_in, outward: raw.bytes_out },
+        failures: Failures {
+            refused: raw.refused,
+            unanswered: raw.unanswered,
+            redispatched: raw.redispatched,
+            reset: raw.reset,
+            evicted: raw.evicted,
+        },
+        handshakes: handshakes(&raw),
+    }
+}
+
+/// The histogram with its bounds: those of [`lb_common::counters::handshake_bucket`].
+fn handshakes(raw: &Raw) -> Vec<HandshakeBucket> {
+    let last = raw.handshakes.len() - 1;
+    let bucket = |(index, count): (usize, &u64)| HandshakeBucket {
+        below_microseconds: (index < last).then_some(64 << index),
+        count: *count,
+    };
+    raw.handshakes.iter().enumerate().map(bucket).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::counters::handshake_bucket;
+
+    use super::*;
+
+    #[test]
+    fn bounds_are_those_that_the_program_counts_by() {
+        let buckets = handshakes(&Raw::default());
+        for (index, bucket) in buckets.iter().enumerate() {
+            let Some(bound) = bucket.below_microseconds else { continue };
+            let bound = u32::try_from(bound).unwrap();
+            assert_eq!((handshake_bucket(bound - 1), handshake_bucket(bound)), (index, index + 1));
+        }
+        assert_eq!(buckets.last().unwrap().below_microseconds, None);
     }
 }
