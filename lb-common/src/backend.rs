@@ -74,7 +74,15 @@ pub struct BackendState {
     pub open: u64,
     /// Connections that are open and confirmed.
     pub established: u64,
+    /// Bytes of the largest packet that the way of a tunnel's packets takes, as routers on it told;
+    /// zero: they told nothing.
+    pub path_mtu: u32,
+    /// When they did, in seconds of `CLOCK_MONOTONIC`.
+    pub path_mtu_seen: u32,
 }
+
+/// Seconds for which a path's MTU is believed (RFC 1191, section 6.3).
+pub const PATH_MTU_LIFETIME: u32 = 600;
 
 const _: () = {
     assert!(size_of::<Backend<Addr4>>() == 80 && size_of::<Backend<Addr6>>() == 188);

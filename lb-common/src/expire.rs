@@ -2,7 +2,8 @@
 //!
 //! The request is the packet of a test-run: an [`ExpireHeader`], followed by `count` candidates
 //! of one family. Only the program touches the connection table and the counters, so that the
-//! check of an entry's age and its removal see the same table as the packets do.
+//! check of an entry's age and its removal see the same table as the packets do. By the same way the
+//! controller corrects a backend's count of connections: a [`Correction`] follows the head.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -14,12 +15,14 @@ use crate::{
 /// Candidates that one request can carry, either family.
 pub const MAX_CANDIDATES: usize = 64;
 
-/// Requests that end nothing: the answer is the program's return value.
+/// Requests that end nothing: an answer is the program's return value.
 pub mod ask {
     /// The [`crate::clock`] tick now.
     pub const TICK: u32 = 0;
     /// The low 32 bits of the kernel's jiffies.
     pub const JIFFIES: u32 = 1;
+    /// None: a [`super::Correction`] follows.
+    pub const CORRECT: u32 = 2;
 }
 
 /// Head of a request.
@@ -43,6 +46,20 @@ pub struct Candidate<A> {
     /// The connection ends if neither way saw a packet for more than this many ticks; zero ends
     /// it at once.
     pub idle_ticks: u32,
+}
+
+/// What to add to the program's counts of a backend's connections.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Correction {
+    /// The backend's id.
+    pub backend: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// To the open ones.
+    pub open: i64,
+    /// To the established ones.
+    pub established: i64,
 }
 
 const _: () = {

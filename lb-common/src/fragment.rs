@@ -14,7 +14,7 @@ pub struct FragmentKey<A> {
     pub destination: A,
     /// Identification, as it stands in the packet.
     pub identification: u32,
-    /// IP protocol number.
+    /// IP protocol number; zero for IPv6, whose fragments need not agree on it.
     pub protocol: u32,
 }
 
@@ -26,6 +26,8 @@ pub struct FirstFragment {
     pub source_port: Be16,
     /// Destination port.
     pub destination_port: Be16,
+    /// Transport protocol number.
+    pub protocol: u32,
     /// When it came, in seconds of `CLOCK_MONOTONIC`.
     pub seen: u32,
 }

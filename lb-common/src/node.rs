@@ -22,8 +22,9 @@ pub mod flags {
     pub const HAS_PREFIXES: u32 = 1;
     /// Who matches no prefix is denied.
     pub const DENY_OTHERS: u32 = 1 << 1;
-    /// Some service's NAT keeps the clients' addresses: packets to any address may be ours.
-    pub const KEEPS_SOURCES: u32 = 1 << 2;
+    /// ICMP errors to any address may be about packets of ours: of NAT that keeps the clients' addresses,
+    /// or of tunnels, whose outer sources are many.
+    pub const READS_QUOTES: u32 = 1 << 2;
 }
 
 /// What the program itself keeps of the node, shared by all CPUs.

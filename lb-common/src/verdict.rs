@@ -60,13 +60,14 @@ verdicts! {
     PASS_NO_NEXT_HOP = "pass-no-next-hop" Pass, "The way to the backend is not known; the host is left to find it.";
     DROP_MALFORMED_IP = "drop-malformed-ip" Drop, "For a service, with an IP header that contradicts itself.";
     DROP_MALFORMED_TRANSPORT = "drop-malformed-transport" Drop, "For a service, with a TCP, UDP or ICMP header that is cut short or contradicts itself.";
-    DROP_EXTENSIONS = "drop-extensions" Drop, "For a service, with more VLAN tags or IPv6 extension headers than are walked.";
+    DROP_EXTENSIONS = "drop-extensions" Drop, "For a service, with more IPv6 extension headers than are walked.";
     DROP_FRAGMENT = "drop-fragment" Drop, "A fragment for a service that came before its packet's first.";
     DROP_DENIED = "drop-denied" Drop, "A new connection from a client that is not allowed.";
     DROP_CLIENT_LIMIT = "drop-client-limit" Drop, "A new connection beyond the limit of its client's prefix.";
     DROP_SERVICE_LIMIT = "drop-service-limit" Drop, "A new connection beyond the service's limit.";
     DROP_OVERLOAD = "drop-overload" Drop, "A new connection while every backend has all it takes.";
     DROP_REFUSED = "drop-refused" Drop, "A backend's refusal of a new connection, which another backend will be given.";
+    DROP_PATH_MTU = "drop-path-mtu" Drop, "A router's message that a tunnel's packet was too big for it, noted: senders are told what fits.";
     DROP_TOO_BIG = "drop-too-big" Drop, "Too big for the way on, and the sender cannot be told now.";
     DROP_NO_BACKEND = "drop-no-backend" Drop, "For a service that has no active backend.";
     DROP_NO_SOURCE_PORT = "drop-no-source-port" Drop, "No source port is free towards the chosen backend.";

@@ -154,3 +154,86 @@ fn halves(bytes: [u8; 4]) -> u32 {
     let [a, b, c, d] = bytes;
     u32::from(u16::from_ne_bytes([a, b])) + u32::from(u16::from_ne_bytes([c, d]))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{vec, vec::Vec};
+
+    use super::*;
+    use crate::family::{V4, V6};
+
+    fn sum(parts: &[&[u8]]) -> u16 {
+        let bytes = parts.concat();
+        let words = bytes.chunks(2).map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]])));
+        checksum::fold(words.sum())
+    }
+
+    /// A packet of which all but the addresses and the length is noise.
+    fn quoted(header: usize, length: usize) -> Vec<u8> {
+        (0..length)
+            .map(|at| u8::try_from(at % 251).unwrap() ^ u8::try_from(header).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn an_error_has_its_known_fields_and_right_checksums() {
+        for length in (20..=128).step_by(2) {
+            let quote = quoted(20, length);
+            let mut bytes = [vec![0xee; 28], quote.clone()].concat();
+            Error::too_big::<V4>(1400).put::<V4>(&mut Frame::new(&mut bytes)).unwrap();
+            let total = u8::try_from(28 + length).unwrap();
+            assert_eq!(bytes[..10], [0x45, 0, 0, total, 0, 0, 0x40, 0, 64, 1]);
+            assert_eq!(bytes[12..20], [&quote[16..20], &quote[12..16]].concat());
+            assert_eq!((&bytes[20..22], &bytes[24..28]), (&[3, 4][..], &[0, 0, 0x05, 0x78][..]));
+            assert_eq!(bytes[28..], quote);
+            assert_eq!((sum(&[&bytes[..20]]), sum(&[&bytes[20..]])), (0xffff, 0xffff));
+        }
+        for length in (40..=128).step_by(2) {
+            let quote = quoted(40, length);
+            let mut bytes = [vec![0xee; 48], quote.clone()].concat();
+            Error::port_unreachable::<V6>().put::<V6>(&mut Frame::new(&mut bytes)).unwrap();
+            let payload = u8::try_from(8 + length).unwrap();
+            assert_eq!(bytes[..8], [0x60, 0, 0, 0, 0, payload, 58, 64]);
+            assert_eq!(bytes[8..40], [&quote[24..40], &quote[8..24]].concat());
+            assert_eq!((&bytes[40..42], &bytes[44..48]), (&[1, 4][..], &[0; 4][..]));
+            assert_eq!(sum(&[&bytes[8..], &[0, payload, 0, 58]]), 0xffff);
+        }
+        let short = &mut [0; 28 + 19];
+        assert!(Error::too_big::<V4>(1400).put::<V4>(&mut Frame::new(short)).is_none());
+    }
+
+    #[test]
+    fn nobody_is_told_less_than_a_family_carries() {
+        assert_eq!(Error::too_big::<V4>(0).rest, [0, 0, 0, 68]);
+        assert_eq!(Error::too_big::<V6>(1279).rest, [0, 0, 5, 0]);
+    }
+
+    #[test]
+    fn a_segment_is_reset_as_the_rfc_says() {
+        let segment = |flags: u8, payload: u32| {
+            let mut bytes = [0x5a; 40 + 20];
+            bytes[..12].copy_from_slice(&[0, 80, 1, 2, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 9]);
+            bytes[12..14].copy_from_slice(&[0x60, flags]);
+            Segment::of(Frame::new(&mut bytes).take::<TcpHdr>().unwrap(), payload)
+        };
+        assert_eq!(segment(2, 23), None, "a header longer than the segment");
+        assert_eq!(segment(4 | 16, 24), None, "nobody answers a RST");
+        for (flags, payload, expected) in [
+            (2_u8, 24, [0, 0, 0, 0, 0, 0, 0, 0, 0x50, 0x14]),
+            (2, 27, [0, 0, 0, 0, 0, 0, 0, 3, 0x50, 0x14]),
+            (1, 25, [0, 0, 0, 0, 0, 0, 0, 1, 0x50, 0x14]),
+            (1 | 16, 25, [0, 0, 0, 9, 0, 0, 0, 0, 0x50, 0x04]),
+        ] {
+            let segment = segment(flags, payload).unwrap();
+            let mut bytes = quoted(40, 60);
+            let before = bytes.clone();
+            let mut frame = Frame::new(&mut bytes);
+            let header = frame.take().unwrap();
+            segment.reset::<V6>(header, frame.take().unwrap());
+            assert_eq!(bytes[8..40], [&before[24..40], &before[8..24]].concat());
+            assert_eq!(bytes[40..44], [1, 2, 0, 80]);
+            assert_eq!(bytes[44..54], expected);
+            assert_eq!(sum(&[&bytes[8..], &[0, 20, 0, 6]]), 0xffff);
+        }
+    }
+}

@@ -26,10 +26,6 @@ pub struct Inner {
     pub protocol: u8,
     /// Its TOS or traffic class.
     pub class: u8,
-    /// Whether it may not be fragmented.
-    pub whole: bool,
-    /// Its identification; zero for IPv6.
-    pub identification: u16,
     /// Its length in bytes.
     pub length: u16,
     /// The hash of its flow.
@@ -81,7 +77,10 @@ pub fn sum(header: u32, addresses: u32, network: &Network) -> u16 {
     checksum::fold(header + u32::from(!checksum::fold(pseudo)))
 }
 
-/// Writes the outer IPv4 header. `payload` is the protocol number and the length in bytes of what
+/// Writes the outer IPv4 header. It may never be fragmented, as RFC 2003 (section 3.1) lets us choose
+/// where the packet inside may be: its receiver would have to put tunnel packets together, and the
+/// identifications of a busy tunnel come round too soon for that (RFC 4963). What does not fit is told
+/// to its sender instead. So no identification is needed (RFC 6864, section 4.1). `payload` is the protocol number and the length in bytes of what
 /// follows it.
 #[inline(always)]
 pub fn put_ipv4(header: &mut Ipv4Hdr, tunnel: &Tunnel, inner: &Inner, payload: (u8, u16)) {
@@ -90,14 +89,11 @@ pub fn put_ipv4(header: &mut Ipv4Hdr, tunnel: &Tunnel, inner: &Inner, payload: (
     let (protocol, length) = payload;
     #[expect(clippy::cast_possible_truncation, reason = "twenty")]
     let total = length + Ipv4Hdr::LEN as u16;
-    // Of packets that may be fragmented on the way: told apart as well as those inside are.
-    #[expect(clippy::cast_possible_truncation, reason = "the low half")]
-    let id = if inner.whole { 0 } else { inner.identification ^ inner.hash as u16 };
     header.vihl = 0x45;
     header.tos = inner.class;
     header.tot_len = total.to_be_bytes();
-    header.id = id.to_be_bytes();
-    header.frags = if inner.whole { DONT_FRAGMENT } else { [0; 2] };
+    header.id = [0; 2];
+    header.frags = DONT_FRAGMENT;
     header.ttl = TTL;
     header.proto = protocol;
     header.src_addr = source.to_wire();
@@ -105,7 +101,6 @@ pub fn put_ipv4(header: &mut Ipv4Hdr, tunnel: &Tunnel, inner: &Inner, payload: (
     let pair = |high: u8, low: u8| u32::from(u16::from_ne_bytes([high, low]));
     let sum = pair(0x45, inner.class)
         + u32::from(total.to_be())
-        + u32::from(id.to_be())
         + u32::from(u16::from_ne_bytes(header.frags))
         + pair(TTL, protocol)
         + source.sum()

@@ -51,7 +51,7 @@ impl Tag {
     }
 
     #[inline(always)]
-    const fn word(&self) -> u32 {
+    const fn word(self) -> u32 {
         let ([a, b], [c, d]) = (self.control, self.ether_type);
         u32::from_ne_bytes([a, b, c, d])
     }
@@ -70,7 +70,7 @@ impl Tag {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tags {
     /// The tags as they lie in memory.
-    tags: [u32; MAX_TAGS],
+    words: [u32; MAX_TAGS],
     /// The outer one's type, which stands in the Ethernet header.
     ether_type: u32,
     /// How many there are.
@@ -83,14 +83,14 @@ impl Tags {
     pub fn take(ethernet: &Ethernet, frame: &mut Frame<'_>) -> Option<Self> {
         let ether_type = u32::from(u16::from_ne_bytes(ethernet.ether_type));
         if !Tag::follows(ethernet.ether_type) {
-            return Some(Self { tags: [0; 2], ether_type, count: 0 });
+            return Some(Self { words: [0; 2], ether_type, count: 0 });
         }
         let first = frame.take::<Tag>()?;
         if !Tag::follows(first.ether_type) {
-            return Some(Self { tags: [first.word(), 0], ether_type, count: 1 });
+            return Some(Self { words: [first.word(), 0], ether_type, count: 1 });
         }
         let second = frame.take::<Tag>()?;
-        Some(Self { tags: [first.word(), second.word()], ether_type, count: 2 })
+        Some(Self { words: [first.word(), second.word()], ether_type, count: 2 })
     }
 
     /// Writes the tags after the Ethernet header, around a packet of the `EtherType` `inside`.
@@ -108,10 +108,10 @@ impl Tags {
         let [a, b, ..] = self.ether_type.to_ne_bytes();
         ethernet.ether_type = [a, b];
         let tag = frame.take::<Tag>()?;
-        tag.set_word(self.tags[0]);
+        tag.set_word(self.words[0]);
         if self.count == 2 {
             let tag = frame.take::<Tag>()?;
-            tag.set_word(self.tags[1]);
+            tag.set_word(self.words[1]);
             tag.ether_type = inside;
         } else {
             tag.ether_type = inside;

@@ -8,7 +8,7 @@ use aya_ebpf::{bindings::xdp_md, helpers::bpf_jiffies64};
 use lb_common::{
     clock,
     connection::Flow,
-    expire::{Candidate, ExpireHeader, MAX_CANDIDATES, ask},
+    expire::{Candidate, Correction, ExpireHeader, MAX_CANDIDATES, ask},
     net::{Addr4, Addr6},
 };
 use lb_ebpf::{
@@ -28,6 +28,8 @@ struct Unaligned<T>(T);
 // SAFETY: packed, of a value that any bytes make.
 unsafe impl Header for Unaligned<ExpireHeader> {}
 // SAFETY: as above.
+unsafe impl Header for Unaligned<Correction> {}
+// SAFETY: as above.
 unsafe impl Header for Unaligned<Candidate<Addr4>> {}
 // SAFETY: as above.
 unsafe impl Header for Unaligned<Candidate<Addr6>> {}
@@ -41,12 +43,23 @@ pub fn run(context: *mut xdp_md) -> u32 {
     match head.family {
         4 => all::<V4>(&mut frame, head.count),
         6 => all::<V6>(&mut frame, head.count),
+        ask::CORRECT => correct(&mut frame),
         ask::TICK => now(),
         // SAFETY: the helper has no preconditions.
         #[expect(clippy::cast_possible_truncation, reason = "the low half is asked for")]
         ask::JIFFIES => unsafe { bpf_jiffies64() as u32 },
         _ => 0,
     }
+}
+
+/// Corrects a backend's counts, by adding: packets count at the same time.
+#[inline(always)]
+fn correct(frame: &mut Frame<'_>) -> u32 {
+    let Some(correction) = frame.take::<Unaligned<Correction>>() else { return 0 };
+    let Correction { backend, open, established, .. } = correction.0;
+    maps::add_open(backend, open);
+    maps::add_established(backend, established);
+    1
 }
 
 #[inline(always)]

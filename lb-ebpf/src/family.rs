@@ -19,8 +19,6 @@ pub const ETHER_IPV4: u16 = 0x0800;
 /// `EtherType` of IPv6, in the host's byte order.
 pub const ETHER_IPV6: u16 = 0x86dd;
 
-/// "Don't fragment", in the fragment field (RFC 791, section 3.1).
-const DONT_FRAGMENT: u16 = 0x4000;
 /// "More fragments", in the fragment field (RFC 791, section 3.1).
 const MORE_FRAGMENTS: u16 = 0x2000;
 /// The offset, in units of eight bytes.
@@ -66,17 +64,24 @@ pub trait Family: Copy {
     const ICMP: u8;
     /// Protocol number of its packets inside other IP packets.
     const IN_IP: u8;
+    /// Whether a packet's fragments tell their protocol apart (RFC 791, section 3.2). Those of IPv6
+    /// name the header that the whole packet goes on with, and need not agree on it (RFC 8200,
+    /// section 4.5).
+    const PARTS_HAVE_PROTOCOL: bool;
 
+    /// Whether a number is that of an extension header, which may precede any transport.
+    fn is_extension(protocol: u8) -> bool;
     /// Source address.
     fn source(header: &Self::Header) -> Self::Address;
     /// Destination address.
     fn destination(header: &Self::Header) -> Self::Address;
     /// The protocol number that the header itself has.
     fn protocol(header: &Self::Header) -> u8;
+    /// Whether something stands between the header and the transport that the header itself tells
+    /// the length of.
+    fn options(header: &Self::Header) -> bool;
     /// TOS or traffic class.
     fn class(header: &Self::Header) -> u8;
-    /// Identification, and whether the packet may not be fragmented.
-    fn identification(header: &Self::Header) -> (u16, bool);
     /// The one's complement sum of the header's words.
     fn header_sum(header: &Self::Header) -> u32;
     /// TTL or hop limit.
@@ -117,6 +122,12 @@ impl Family for V4 {
     const ETHER_TYPE: u16 = ETHER_IPV4;
     const ICMP: u8 = net::ICMP;
     const IN_IP: u8 = net::IPIP;
+    const PARTS_HAVE_PROTOCOL: bool = true;
+
+    #[inline(always)]
+    fn is_extension(_protocol: u8) -> bool {
+        false
+    }
 
     #[inline(always)]
     fn source(header: &Ipv4Hdr) -> Addr4 {
@@ -134,13 +145,13 @@ impl Family for V4 {
     }
 
     #[inline(always)]
-    fn class(header: &Ipv4Hdr) -> u8 {
-        header.tos
+    fn options(header: &Ipv4Hdr) -> bool {
+        header.vihl != PLAIN_IPV4
     }
 
     #[inline(always)]
-    fn identification(header: &Ipv4Hdr) -> (u16, bool) {
-        (u16::from_be_bytes(header.id), u16::from_be_bytes(header.frags) & DONT_FRAGMENT != 0)
+    fn class(header: &Ipv4Hdr) -> u8 {
+        header.tos
     }
 
     #[inline(always)]
@@ -225,6 +236,12 @@ impl Family for V6 {
     const ETHER_TYPE: u16 = ETHER_IPV6;
     const ICMP: u8 = net::ICMP6;
     const IN_IP: u8 = net::IP6IP;
+    const PARTS_HAVE_PROTOCOL: bool = false;
+
+    #[inline(always)]
+    fn is_extension(protocol: u8) -> bool {
+        matches!(protocol, extension::HOP_BY_HOP | extension::ROUTING | extension::DESTINATION)
+    }
 
     #[inline(always)]
     fn source(header: &Ipv6Hdr) -> Addr6 {
@@ -242,14 +259,13 @@ impl Family for V6 {
     }
 
     #[inline(always)]
-    fn class(header: &Ipv6Hdr) -> u8 {
-        header.vcf[0] << 4 | header.vcf[1] >> 4
+    fn options(_header: &Ipv6Hdr) -> bool {
+        false
     }
 
     #[inline(always)]
-    fn identification(_header: &Ipv6Hdr) -> (u16, bool) {
-        // Routers do not fragment IPv6 (RFC 8200, section 5).
-        (0, true)
+    fn class(header: &Ipv6Hdr) -> u8 {
+        header.vcf[0] << 4 | header.vcf[1] >> 4
     }
 
     #[inline(always)]

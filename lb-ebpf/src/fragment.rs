@@ -5,12 +5,12 @@ use lb_common::{
     verdict::Verdict,
 };
 use lb_ebpf::{
-    family::Family,
+    family::{Family, Network},
     parse::{Fragment, Packet, Transport},
 };
 
 use crate::{
-    connection::nanoseconds,
+    connection::seconds,
     maps::{self, Room, Tables},
 };
 
@@ -20,40 +20,45 @@ fn key<F: Family>(header: &F::Header, protocol: u8, part: Fragment) -> FragmentK
         source: F::source(header),
         destination: F::destination(header),
         identification: part.identification,
-        protocol: u32::from(protocol),
+        protocol: if F::PARTS_HAVE_PROTOCOL { u32::from(protocol) } else { 0 },
     }
-}
-
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "wraps after a century of uptime")]
-fn seconds() -> u32 {
-    (nanoseconds() / 1_000_000_000) as u32
 }
 
 /// Remembers what a packet's first fragment says.
 #[inline(always)]
 pub fn remember<F: Tables>(packet: &Packet<'_, F>, part: Fragment) {
     let (source_port, destination_port) = packet.transport.ports();
-    let first = FirstFragment { source_port, destination_port, seen: seconds() };
-    let key = key::<F>(packet.header, packet.network.protocol, part);
+    let protocol = packet.network.protocol;
+    let first = FirstFragment {
+        source_port,
+        destination_port,
+        protocol: u32::from(protocol),
+        seen: seconds(),
+    };
+    let key = key::<F>(packet.header, protocol, part);
     // The kernel makes room by forgetting another packet; should it fail, the rest is dropped.
     let _ = F::fragments().insert(&key, &first, 0);
 }
 
-/// The transport header of a later fragment, as its packet's first one told it.
+/// The transport header of a later fragment, as its packet's first one told it; the protocol is
+/// noted in `network`.
 #[inline(always)]
 pub fn recall<'a, F: Tables>(
     header: &F::Header,
-    protocol: u8,
+    network: &mut Network,
     part: Fragment,
 ) -> Result<Transport<'a>, Verdict> {
-    let key = key::<F>(header, protocol, part);
+    let key = key::<F>(header, network.protocol, part);
     if let Some(first) = F::fragments().get_ptr(&key) {
-        // SAFETY: valid while the program runs; two words that are written once.
-        let FirstFragment { source_port, destination_port, seen } = unsafe { first.read() };
+        // SAFETY: valid while the program runs; words that are written once.
+        let FirstFragment { source_port, destination_port, protocol, seen } =
+            unsafe { first.read() };
         if seconds().wrapping_sub(seen) <= LIFETIME {
             let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
             let ports = (source_port, destination_port);
+            #[expect(clippy::cast_possible_truncation, reason = "made from a u8")]
+            let protocol = protocol as u8;
+            network.protocol = protocol;
             return Ok(Transport::remembered(protocol, ports, &mut scratch.note));
         }
     }

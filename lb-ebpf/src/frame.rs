@@ -167,6 +167,17 @@ impl<'a> Frame<'a> {
         sum
     }
 
+    /// The next byte, not taken.
+    #[inline(always)]
+    #[must_use]
+    pub fn peek(&self) -> Option<u8> {
+        if self.next + 1 > self.end {
+            return None;
+        }
+        // SAFETY: the byte lies within the frame; whoever takes it later writes after this.
+        Some(unsafe { core::ptr::with_exposed_provenance::<u8>(self.next).read() })
+    }
+
     /// Bytes that are left.
     #[inline(always)]
     #[must_use]

@@ -33,11 +33,17 @@ pub fn handle<F: Tables + Messages>(context: *mut xdp_md) -> Result<Step, Verdic
     }
     let quote = match Quote::<F>::take(&mut frame, &layers.network) {
         Ok(quote) => quote,
-        Err(verdict) => return Err(leave::<F>(layers.header, verdict)),
+        Err(verdict) if tunnel::path::learn::<F>(context).is_none() => {
+            return Err(leave::<F>(layers.header, verdict));
+        }
+        Err(_) => return Err(Verdict::DROP_PATH_MTU),
     };
     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
     scratch.flow = quote.back();
     let Some(entry) = maps::find::<F>(&scratch.flow) else {
+        if tunnel::path::learn::<F>(context).is_some() {
+            return Err(Verdict::DROP_PATH_MTU);
+        }
         return Err(leave::<F>(layers.header, Verdict::PASS_PROTOCOL));
     };
     if F::ttl(layers.header) <= 1 {

@@ -5,7 +5,7 @@ use aya_ebpf::bindings::xdp_md;
 use lb_common::{
     filter,
     net::{Hop, TCP, UDP},
-    node::flags::KEEPS_SOURCES,
+    node::flags::READS_QUOTES,
     verdict::Verdict,
 };
 use lb_ebpf::{
@@ -30,6 +30,7 @@ pub fn run(context: *mut xdp_md) -> u32 {
     let mut frame = crate::frame(context);
     let Some(ethernet) = frame.take::<Ethernet>() else { return pass(Verdict::PASS_NOT_IP) };
     let mut ether_type = ethernet.ether_type;
+    let is_tagged = Tag::follows(ether_type);
     for _ in 0..MAX_TAGS {
         if !Tag::follows(ether_type) {
             break;
@@ -38,8 +39,8 @@ pub fn run(context: *mut xdp_md) -> u32 {
         ether_type = tag.ether_type;
     }
     match u16::from_be_bytes(ether_type) {
-        ETHER_IPV4 => balance::<V4>(context),
-        ETHER_IPV6 => balance::<V6>(context),
+        ETHER_IPV4 => balance::<V4>(context, is_tagged),
+        ETHER_IPV6 => balance::<V6>(context, is_tagged),
         _ => pass(Verdict::PASS_NOT_IP),
     }
 }
@@ -52,8 +53,12 @@ fn pass(verdict: Verdict) -> u32 {
 
 /// Takes a packet from stage to stage until it has its verdict.
 #[inline(always)]
-fn balance<F: Stages>(context: *mut xdp_md) -> u32 {
-    let mut step = Step::from_register(F::established(context, true));
+fn balance<F: Stages>(context: *mut xdp_md, is_tagged: bool) -> u32 {
+    let mut step = if is_tagged {
+        Step::next(Next::WALK)
+    } else {
+        Step::from_register(F::established(context, true))
+    };
     if step.stage() == Next::DONE {
         stats::verdict(step.verdict());
         return step.action();
@@ -67,7 +72,7 @@ fn balance<F: Stages>(context: *mut xdp_md) -> u32 {
         }
     }
     if step.stage() == Next::OPEN {
-        step = Step::from_register(F::open(context));
+        step = Step::from_register(F::open());
         if step.stage() == Next::FOLLOW {
             step = Step::from_register(if walked {
                 F::walked(context, false)
@@ -103,36 +108,39 @@ trait Stages: Tables {
     /// Follows the connection of a packet that has been walked.
     fn walked(context: *mut xdp_md, first: bool) -> u32;
     /// Opens a connection.
-    fn open(context: *mut xdp_md) -> u32;
+    fn open() -> u32;
     /// Handles ICMP.
     fn icmp(context: *mut xdp_md) -> u32;
     /// Answers a packet, as the step before says.
     fn reply(context: *mut xdp_md, step: u32) -> u32;
 }
 
+// Exported, each is a global function to the kernel, which verifies those one by one and once, and not
+// again for every way that leads to them.
 macro_rules! stages {
     ($family:ident: $($name:ident($($argument:ident: $type:ty),*) = $stage:expr;)+) => {
         impl Stages for $family {
             $(
                 #[inline(always)]
-                fn $name(context: *mut xdp_md, $($argument: $type),*) -> u32 {
+                fn $name($($argument: $type),*) -> u32 {
                     #[inline(never)]
-                    extern "C" fn stage(context: *mut xdp_md, $($argument: $type),*) -> u32 {
-                        register($stage(context, $($argument),*))
+                    #[unsafe(export_name = concat!(stringify!($name), "_", stringify!($family)))]
+                    extern "C" fn stage($($argument: $type),*) -> u32 {
+                        register($stage($($argument),*))
                     }
-                    stage(context, $($argument),*)
+                    stage($($argument),*)
                 }
             )+
         }
     };
     ($($family:ident)+) => {
         $(stages! { $family:
-            established(first: bool) = established::<$family>;
-            outline() = outline::<$family>;
-            walked(first: bool) = walked::<$family>;
+            established(context: *mut xdp_md, first: bool) = established::<$family>;
+            outline(context: *mut xdp_md) = outline::<$family>;
+            walked(context: *mut xdp_md, first: bool) = walked::<$family>;
             open() = connection::open::<$family>;
-            icmp() = icmp::handle::<$family>;
-            reply(step: u32) = answer::<$family>;
+            icmp(context: *mut xdp_md) = icmp::handle::<$family>;
+            reply(context: *mut xdp_md, step: u32) = answer::<$family>;
         })+
     };
 }
@@ -142,7 +150,9 @@ stages!(V4 V6);
 #[inline(always)]
 fn established<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Verdict> {
     let mut frame = crate::frame(context);
-    match parse::plain::<F>(&mut frame, is_ours::<F>) {
+    // A closure of its own in each stage: of a function the compiler makes one that is called.
+    let is_ours = |header: &F::Header| has_our_end::<F>(header) || may_quote_ours::<F>(header);
+    match parse::plain::<F>(&mut frame, is_ours) {
         Ok(packet) => carry(context, packet, first, true),
         Err(Some(verdict)) => Err(verdict),
         Err(None) => Ok(Step::next(Next::WALK)),
@@ -152,7 +162,8 @@ fn established<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Ver
 #[inline(always)]
 fn outline<F: Tables>(context: *mut xdp_md) -> Result<Step, Verdict> {
     let mut frame = crate::frame(context);
-    let layers = match parse::layers::<F>(&mut frame, is_ours::<F>) {
+    let is_ours = |header: &F::Header| has_our_end::<F>(header) || may_quote_ours::<F>(header);
+    let layers = match parse::layers::<F>(&mut frame, is_ours) {
         Ok(layers) => layers,
         Err(verdict) => return Err(blame::<F>(context, verdict)),
     };
@@ -161,6 +172,10 @@ fn outline<F: Tables>(context: *mut xdp_md) -> Result<Step, Verdict> {
     match layers.network.protocol {
         protocol if protocol == F::ICMP && layers.fragment.is_whole() => Ok(Step::next(Next::ICMP)),
         TCP | UDP => Ok(Step::next(Next::CARRY)),
+        // What it belongs to, the first one told.
+        protocol if layers.fragment.is_later() && F::is_extension(protocol) => {
+            Ok(Step::next(Next::CARRY))
+        }
         _ => Err(Verdict::PASS_PROTOCOL),
     }
 }
@@ -177,9 +192,9 @@ pub fn resume<'a, F: Tables>(context: *mut xdp_md) -> Result<(Layers<'a, F>, Fra
 #[inline(always)]
 fn walked<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Verdict> {
     let (layers, mut frame) = resume::<F>(context)?;
-    let Layers { ethernet, header, network, fragment: part, .. } = layers;
+    let Layers { ethernet, header, mut network, fragment: part, .. } = layers;
     let transport = if part.is_later() {
-        fragment::recall::<F>(header, network.protocol, part)?
+        fragment::recall::<F>(header, &mut network, part)?
     } else {
         match Transport::parse(&mut frame, &network, part.is_first()) {
             Ok(transport) => transport,
@@ -198,13 +213,13 @@ fn answer<F: Tables + Messages>(context: *mut xdp_md, step: u32) -> Result<Step,
     reply::send::<F>(context, Step::from_register(step))
 }
 
-/// Whether a packet may concern us, by its addresses.
+/// Whether a packet may concern us though none of its addresses is ours: a router's message about a
+/// packet that kept its client's address is for that client, and one about a tunnel's packet for one
+/// of many outer sources.
 #[inline(always)]
-fn is_ours<F: Tables>(header: &F::Header) -> bool {
-    has_our_end::<F>(header)
-        // A router's message about a packet that kept its client's address is for that client.
-        || (F::protocol(header) == F::ICMP
-            && maps::node().is_some_and(|node| node.flags & KEEPS_SOURCES != 0))
+fn may_quote_ours<F: Tables>(header: &F::Header) -> bool {
+    F::protocol(header) == F::ICMP
+        && maps::node().is_some_and(|node| node.flags & READS_QUOTES != 0)
 }
 
 /// Whether one of a packet's addresses may be ours.
@@ -256,7 +271,12 @@ fn carry<F: Tables>(
     match direction {
         Direction::Forward => {
             match connection::follow_client::<F>(entry, &flow, &packet.transport, client) {
-                Err(Verdict::DROP_OVERLOAD) => return Ok(Step::next(Next::REJECT)),
+                Err(Verdict::DROP_OVERLOAD) => {
+                    // Its packets are nobody's from now on, whether the client learns it or not.
+                    let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
+                    maps::remove_pair::<F>(entry, &flow, &mut scratch.key);
+                    return Ok(Step::next(Next::REJECT));
+                }
                 followed => followed?,
             }
             forward::to_backend::<F>(context, packet, entry, plain)

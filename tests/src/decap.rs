@@ -12,13 +12,14 @@ use crate::{
     evenkeel::binary,
     netns::succeeded,
     process::Process,
-    topology::{Host, VIP4, VIP6},
+    topology::{Family, Host, Lab, VIP4, VIP6},
     wait::{PATIENCE, eventually},
 };
 
 const START: Duration = Duration::from_secs(30);
 
-/// The prefixes that an edge's outer sources are in, unless it is told others.
+/// The prefixes that an edge's outer sources are in over IPIP, unless it is told others. Over GUE
+/// they are its own addresses towards the backends.
 pub const SOURCE_PREFIXES: [&str; 2] = ["198.18.0.0/16", "100::/64"];
 
 /// A running `evenkeel decap` on a backend's `eth0`. Dropping it detaches it.
@@ -28,14 +29,17 @@ pub struct Decap {
 }
 
 impl Decap {
-    /// Starts it on `host` for both virtual addresses and for edges with the usual outer sources,
-    /// and waits until it is attached. `directory` gets its log.
-    pub fn start(host: &Host, directory: &Path) -> Result<Self> {
+    /// Starts it on a backend of `lab` for both virtual addresses and for the lab's edge, and waits
+    /// until it is attached. `directory` gets its log.
+    pub fn start(lab: &Lab, host: &Host, directory: &Path) -> Result<Self> {
         let mut command = host.namespace.command(binary()?);
         command.args(["decap", "--interface", "eth0", "-o", "json"]);
         command.args(["--address", &VIP4.to_string(), "--address", &VIP6.to_string()]);
         for prefix in SOURCE_PREFIXES {
             command.args(["--from", prefix]);
+        }
+        for family in Family::BOTH {
+            command.args(["--from", &lab.inside(family).to_string()]);
         }
         let mut process = Process::start(&format!("decap-{}", host.name), command, directory)?;
         eventually(&format!("decap on {} is attached", host.name), START, || {

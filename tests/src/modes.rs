@@ -116,7 +116,7 @@ impl Ground {
             lab.answer_directly()?;
         }
         if matches!(mode, Mode::Ipip(_) | Mode::Gue(_)) {
-            let start = |host| Decap::start(host, directory.path());
+            let start = |host| Decap::start(&lab, host, directory.path());
             decaps = lab.backends.iter().map(start).collect::<Result<_>>()?;
         }
         let mut echoes = Vec::new();

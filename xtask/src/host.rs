@@ -1,6 +1,6 @@
 //! The machine that the verbs run on: whose rights we have, and what its packages are.
 
-use std::{env, fs, os::unix::fs::MetadataExt as _, path::Path};
+use std::{env, fs, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use xshell::{Shell, cmd};
@@ -13,13 +13,19 @@ pub(crate) fn is_root() -> bool {
 
 /// Whether `program` can be started by its name.
 pub(crate) fn has_program(program: &str) -> bool {
+    find_program(program).is_some()
+}
+
+/// Where `program` is.
+pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
     // Administrators' tools are not on every PATH.
-    let administrators = ["/usr/sbin", "/sbin"].map(Path::new).map(Path::to_owned);
+    let administrators = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::var_os("PATH")
         .iter()
         .flat_map(env::split_paths)
         .chain(administrators)
-        .any(|directory| directory.join(program).is_file())
+        .map(|directory| directory.join(program))
+        .find(|path| path.is_file())
 }
 
 /// Whether packages can be installed here without asking anyone.
@@ -35,7 +41,7 @@ pub(crate) fn ensure_lists(shell: &Shell) -> Result<()> {
     if listed { Ok(()) } else { update_lists(shell) }
 }
 
-fn update_lists(shell: &Shell) -> Result<()> {
+pub(crate) fn update_lists(shell: &Shell) -> Result<()> {
     cmd!(shell, "apt-get -qq update").run().context("fetch the lists of packages")
 }
 

@@ -7,10 +7,12 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod host;
 mod setup;
 mod steps;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -51,6 +53,16 @@ enum Verb {
     },
     /// Measure the cost per packet and the requests per second; needs root.
     Bench(bench::Options),
+    /// Send millions of broken frames and random sequences through the program; needs root.
+    Fuzz(fuzz::Options),
+    /// Boot other kernels and balance real traffic there; needs root.
+    Vm(vm::Options),
+    /// What `vm` runs inside the virtual machine.
+    #[command(hide = true)]
+    VmGuest {
+        /// Run only scenarios whose name contains one of these.
+        scenarios: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,5 +83,8 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Test { filters } => test::run(filters),
         Verb::Demo { keep } => demo::run(*keep),
         Verb::Bench(options) => bench::run(options),
+        Verb::Fuzz(options) => fuzz::run(options),
+        Verb::Vm(options) => vm::run(options),
+        Verb::VmGuest { scenarios } => vm::run_guest(scenarios),
     }
 }

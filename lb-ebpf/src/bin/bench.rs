@@ -19,6 +19,7 @@ use core::{
 use aya_ebpf::{
     bindings::xdp_action,
     btf_maps::{Array, ProgramArray},
+    helpers::bpf_xdp_adjust_head,
     macros::{btf_map, xdp},
     programs::XdpContext,
 };
@@ -56,7 +57,7 @@ static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 #[xdp]
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 pub fn restore(context: XdpContext) -> u32 {
-    if lay(&context).is_none() {
+    if shrink(&context).is_none() || lay(&context).is_none() {
         return xdp_action::XDP_ABORTED;
     }
     // SAFETY: nothing is left to drop.
@@ -68,6 +69,17 @@ pub fn restore(context: XdpContext) -> u32 {
 #[xdp]
 pub fn empty(_: XdpContext) -> u32 {
     xdp_action::XDP_PASS
+}
+
+/// Takes away what the last run put in front of the packet. Asked of the kernel in every run, so
+/// that it costs the same before every program, whether that one puts something there or not.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "within a page")]
+fn shrink(context: &XdpContext) -> Option<()> {
+    let length = context.data_end() - context.data();
+    let grown = length as i32 - (WORDS * size_of::<u64>()) as i32;
+    // SAFETY: the context is the program's, and no pointer into the packet is held.
+    (unsafe { bpf_xdp_adjust_head(context.ctx, grown) } == 0).then_some(())
 }
 
 #[inline(always)]

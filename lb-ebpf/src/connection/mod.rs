@@ -35,6 +35,13 @@ pub fn nanoseconds() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
+/// Seconds of `CLOCK_MONOTONIC` now.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "wraps after a century of uptime")]
+pub fn seconds() -> u32 {
+    (nanoseconds() / 1_000_000_000) as u32
+}
+
 /// Microseconds now, of which a connection's opening is noted.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "wraps after 71 minutes, as its reader knows")]

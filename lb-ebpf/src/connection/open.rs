@@ -1,6 +1,5 @@
 //! Opening a connection: guard → schedule → take a place and a source port → enter it.
 
-use aya_ebpf::bindings::xdp_md;
 use lb_common::{
     connection::{Connection, Flow, Rewrite, state},
     hash,
@@ -24,7 +23,7 @@ use crate::{
 /// Opens a connection for the packet that the scratch room tells of: it is in none, or its
 /// connection came to nothing. The packet itself is then followed like any other.
 #[inline(always)]
-pub fn open<F: Tables>(_context: *mut xdp_md) -> Result<Step, Verdict> {
+pub fn open<F: Tables>() -> Result<Step, Verdict> {
     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
     let mut attempt = Attempt { number: 0, before: schedule::NOBODY };
     if let Some(entry) = maps::find::<F>(&scratch.flow) {

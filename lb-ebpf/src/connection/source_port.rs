@@ -33,6 +33,11 @@ const TRIES: u32 = 24;
 /// Ports that are tried before one is taken whose connection is over but lingers, or unconfirmed.
 const UNRESTED: u32 = 6;
 
+/// The step from one of the cursor's ports to the next: a prime, and more than there are ports, so
+/// that it goes round all of them. A busy client's ports stand next to each other; one after the
+/// other, a whole run of tries would find nothing but them.
+const STRIDE: u64 = 2_654_435_761;
+
 /// Takes a source port towards `backend`, by inserting the scratch room's connection, a reverse
 /// entry, under it. Leaves the entry's key in the scratch room; sets the entry's deltas, which
 /// depend on the port.
@@ -52,7 +57,8 @@ pub fn take<F: Tables>(
         let turn = if attempt == 0 {
             u64::from(flow.source.fold32()) + u64::from(flow.source_port.get())
         } else {
-            maps::next_source(id).ok_or(Verdict::DROP_INTERNAL)?
+            let turn = maps::next_source(id).ok_or(Verdict::DROP_INTERNAL)?;
+            turn % (ports * sources) * STRIDE % (ports * sources)
         };
         #[expect(clippy::cast_possible_truncation, reason = "less than `ports`, a u16")]
         let port = backend.first_port.wrapping_add((turn % ports) as u16);

@@ -37,10 +37,13 @@ pub fn take<F: Tables>(
         let seen = entry.state();
         if entry.get().place == place
             && !entry.get().is_reverse()
-            && seen & (state::ESTABLISHED | state::CLOSED) == 0
-            && close_if(entry, seen)
+            && seen & state::ESTABLISHED == 0
+            && (seen & state::CLOSED != 0 || close_if(entry, seen))
         {
-            stats::evicted(entry.get().backend);
+            // One that is over only lingers; a flood of SYNs and RSTs would fill the table with them.
+            if seen & state::CLOSED == 0 {
+                stats::evicted(entry.get().backend);
+            }
             let Scratch { key, other, .. } = scratch;
             maps::remove_pair::<F>(entry, key, other);
         }

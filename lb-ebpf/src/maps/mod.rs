@@ -397,6 +397,32 @@ pub fn most_connections<F: Tables>(backend: u32) -> u32 {
     F::backends().get(backend).map_or(0, |backend| backend.max_connections)
 }
 
+/// What a tunnel's way takes as routers told, and when they did; zero: they told nothing.
+#[inline(always)]
+pub fn path_mtu(backend: u32) -> (u32, u32) {
+    let Some(state) = BACKEND_STATES.get_ptr_mut(backend) else { return (0, 0) };
+    // SAFETY: the value is valid while the program runs; words are read whole.
+    unsafe {
+        (
+            addr_of_mut!((*state).path_mtu).read_volatile(),
+            addr_of_mut!((*state).path_mtu_seen).read_volatile(),
+        )
+    }
+}
+
+/// Notes what a tunnel's way takes. Where two CPUs do so at once, a size may get the other's time,
+/// which is the same.
+#[inline(always)]
+pub fn note_path_mtu(backend: u32, mtu: u32, now: u32) {
+    if let Some(state) = BACKEND_STATES.get_ptr_mut(backend) {
+        // SAFETY: the value is valid while the program runs; words are written whole.
+        unsafe {
+            addr_of_mut!((*state).path_mtu_seen).write_volatile(now);
+            addr_of_mut!((*state).path_mtu).write_volatile(mtu);
+        }
+    }
+}
+
 /// The next place for an unconfirmed connection of a family: zero for IPv4, one for IPv6.
 #[inline(always)]
 pub fn next_place(family: usize) -> Option<u64> {

@@ -63,6 +63,10 @@ pub fn plain<'a, F: Family>(
 ) -> Result<Packet<'a, F>, Option<Verdict>> {
     let not_ip = Some(Verdict::PASS_NOT_IP);
     let ethernet = frame.take::<Ethernet>().ok_or(not_ip)?;
+    // VLAN tags are walked.
+    if u16::from_be_bytes(ethernet.ether_type) != F::ETHER_TYPE {
+        return Err(None);
+    }
     let header = frame.take::<F::Header>().ok_or(not_ip)?;
     if !is_ours(header) {
         return Err(Some(Verdict::PASS_NOT_OURS));

@@ -34,6 +34,9 @@ pub struct Transport<'a> {
     pub fields: Fields<'a>,
     /// Whether the header is in the packet, and not a note.
     pub is_there: bool,
+    /// Whether its checksum is one of all that IP says is there. A datagram may end before its packet
+    /// does (RFC 9868).
+    pub covers_all: bool,
 }
 
 /// The transport header that a fragment after the first has not: room to write to in vain, so that
@@ -84,7 +87,14 @@ impl<'a> Transport<'a> {
         };
         let Note { source_port, destination_port, checksum } = note;
         let fields = Fields { source_port, destination_port, checksum };
-        Self { protocol, flags: Flags::default(), number: 0, fields, is_there: false }
+        Self {
+            protocol,
+            flags: Flags::default(),
+            number: 0,
+            fields,
+            is_there: false,
+            covers_all: false,
+        }
     }
 
     /// Source and destination port.
@@ -120,6 +130,7 @@ impl<'a> Transport<'a> {
             number,
             fields: Fields { source_port: source, destination_port: dest, checksum: check },
             is_there: true,
+            covers_all: true,
         })
     }
 
@@ -138,6 +149,7 @@ impl<'a> Transport<'a> {
             number: 0,
             fields: Fields { source_port: src, destination_port: dst, checksum: check },
             is_there: true,
+            covers_all: length == network.payload,
         })
     }
 }

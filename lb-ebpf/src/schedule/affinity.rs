@@ -7,14 +7,7 @@ use lb_common::{
     service::ServiceSettings,
 };
 
-use crate::{connection::nanoseconds, maps::Tables};
-
-/// Seconds now.
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "wraps after a century of uptime")]
-pub fn seconds() -> u32 {
-    (nanoseconds() / 1_000_000_000) as u32
-}
+use crate::{connection::seconds, maps::Tables};
 
 /// The backend that a client keeps, if it still gets connections.
 #[inline(always)]

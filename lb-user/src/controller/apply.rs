@@ -22,7 +22,7 @@ pub struct Applier {
     filter: Option<Filter>,
     /// Addresses noted as services', and whether as the host's, too; `None`: not known.
     addresses: Option<BTreeMap<IpAddr, bool>>,
-    /// The node's settings as written, and whether some backend's sources are kept.
+    /// The node's settings as written, and whether quotes of ICMP errors are read.
     node: Option<(NodePolicy, bool)>,
     /// The prefixes of each scope as written.
     prefixes: BTreeMap<Scope, PrefixLists>,
@@ -91,7 +91,7 @@ impl Applier {
 
     fn write_node(&mut self, wanted: &Tables) -> Result<()> {
         let policy = wanted.node.clone().unwrap_or_default();
-        let written = (policy, !wanted.reply_sources().is_empty());
+        let written = (policy, wanted.reads_quotes());
         if self.node.as_ref() == Some(&written) {
             return Ok(());
         }

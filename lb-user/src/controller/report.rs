@@ -8,8 +8,8 @@ use lb_common::counters::BackendCounters as Raw;
 use super::{Controller, Lost};
 use crate::{
     api::model::{
-        BackendCounters, BackendStatus, Connections, Counters, Daemon, Failures, HandshakeBucket, InOut, Interface, Removed,
-        RemovedCounters, ServiceCounters, ServiceStatus, Status,
+        BackendCounters, BackendStatus, Connections, Counters, Daemon, Failures, HandshakeBucket,
+        InOut, Interface, Removed, RemovedCounters, ServiceCounters, ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
     health::Health,

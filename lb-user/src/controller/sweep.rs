@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
-    dataplane::{Census, ConnectionTable, Lifetimes, Timing},
+    dataplane::{Census, ConnectionTable, Correction, Drift, Lifetimes, Timing},
     loader::Programs,
     plan::{BackendId, ServiceId},
 };
@@ -68,6 +68,7 @@ pub fn start(
 ) -> Result<()> {
     let sweep = move || {
         let mut entries = 0;
+        let mut drift = Drift::default();
         loop {
             let began = Instant::now();
             let timing = Timing {
@@ -76,11 +77,17 @@ pub fn start(
                 // Half full of what is there twice: a connection has two entries.
                 pressed: entries > u64::from(connections.capacity),
             };
-            let walk = |connections: &Connections| {
-                connections.table.sweep(connections.programs.expire()?, &timing)
+            let walk = |connections: &Connections, drift: &mut Drift| {
+                connections.table.reconcile(connections.programs.expire()?, &timing, drift)
             };
-            match walk(&connections) {
-                Ok(census) => {
+            match walk(&connections, &mut drift) {
+                Ok((census, corrections)) => {
+                    for Correction { backend, open, established } in corrections {
+                        warn!(
+                            backend = backend.0,
+                            open, established, "corrected the count of connections"
+                        );
+                    }
                     entries = census.entries;
                     debug!(entries = census.entries, ended = census.ended, "swept");
                     if found.blocking_send(Swept { began, census }).is_err() {

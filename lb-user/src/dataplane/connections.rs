@@ -25,6 +25,7 @@ use lb_common::{
     net::{Addr4, Addr6, Address, TCP},
 };
 
+use super::reconcile::{Correction, Drift, Ledger};
 use crate::{
     bpf,
     config::Timeouts,
@@ -136,20 +137,23 @@ pub struct Census {
 pub struct ConnectionTable {
     v4: MapData,
     v6: MapData,
+    ledger: Ledger,
 }
 
 impl ConnectionTable {
-    /// Takes the tables out of a loaded object.
+    /// Takes the tables out of a loaded object, which still has to have the backends' counts: they are
+    /// shared.
     ///
     /// # Errors
     ///
     /// Where one is missing.
     pub fn new(object: &mut Ebpf) -> Result<Self> {
+        let ledger = Ledger::new(object)?;
         let mut table = |name: &str| match object.take_map(name) {
             Some(Map::HashMap(map)) => Ok(map),
             _ => Err(anyhow!("the program has no hash map {name}")),
         };
-        Ok(Self { v4: table(names::CONNECTIONS_V4)?, v6: table(names::CONNECTIONS_V6)? })
+        Ok(Self { v4: table(names::CONNECTIONS_V4)?, v6: table(names::CONNECTIONS_V6)?, ledger })
     }
 
     /// Ends what has been idle for longer than its lifetime, and counts what is there.
@@ -164,6 +168,27 @@ impl ConnectionTable {
             let limit = timing.of(entry.service).ticks(protocol, entry.state, hz);
             (clock::age(now, entry.last_packet) >= limit).then_some(limit)
         })
+    }
+
+    /// As [`Self::sweep`], and then corrects the program's counts of connections where this walk and
+    /// the one before, of which `drift` knows, prove them wrong.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn reconcile(
+        &self,
+        expire: &Xdp,
+        timing: &Timing,
+        drift: &mut Drift,
+    ) -> Result<(Census, Vec<Correction>)> {
+        let before = self.ledger.read(drift)?;
+        let census = self.sweep(expire, timing)?;
+        let corrections = drift.judge(&before, &census.open, &self.ledger.read(drift)?);
+        for correction in &corrections {
+            correct(expire, correction)?;
+        }
+        Ok((census, corrections))
     }
 
     /// Ends every connection of a backend now.
@@ -250,6 +275,20 @@ struct Seen {
     service: ServiceId,
     state: u32,
     last_packet: u32,
+}
+
+/// Has the program correct a backend's counts.
+fn correct(expire: &Xdp, correction: &Correction) -> Result<()> {
+    let header = ExpireHeader { family: ask::CORRECT, count: 1, reserved: [0; 2] };
+    let Correction { backend, open, established } = *correction;
+    let value =
+        lb_common::expire::Correction { backend: backend.0, reserved: 0, open, established };
+    let request = [bytemuck::bytes_of(&header), bytemuck::bytes_of(&value)].concat();
+    let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
+    expire
+        .test_run(options)
+        .with_context(|| format!("correct the connections counted of backend {}", backend.0))?;
+    Ok(())
 }
 
 /// Asks the program one of the questions of [`ask`].

@@ -68,8 +68,8 @@ impl Fake {
         }
         assert_eq!(maps.filter.destinations, tables.addresses());
         assert_eq!(maps.filter.sources, tables.reply_sources());
-        tables.node = maps.node.as_ref().map(|(node, keeps_sources)| {
-            assert_eq!(*keeps_sources, !maps.filter.sources.is_empty());
+        tables.node = maps.node.as_ref().map(|(node, reads_quotes)| {
+            assert_eq!(*reads_quotes, tables.reads_quotes());
             let prefixes = maps.prefixes.get(&Scope::Node);
             NodePolicy { prefixes: prefixes.cloned().unwrap_or_default(), ..node.clone() }
         });
@@ -118,9 +118,9 @@ impl Dataplane for Fake {
         Ok(())
     }
 
-    fn write_node(&mut self, node: &NodePolicy, keeps_sources: bool) -> Result<()> {
+    fn write_node(&mut self, node: &NodePolicy, reads_quotes: bool) -> Result<()> {
         let mut maps = self.write()?;
-        maps.node = Some((node.clone(), keeps_sources));
+        maps.node = Some((node.clone(), reads_quotes));
         Ok(())
     }
 
@@ -205,6 +205,10 @@ impl Dataplane for Fake {
 
     fn backend_counters(&self, _: BackendId) -> Result<BackendCounters> {
         Ok(BackendCounters::default())
+    }
+
+    fn backend_state(&self, _: BackendId) -> Result<(u64, u64)> {
+        Ok((0, 0))
     }
 
     fn verdicts(&self) -> Result<Vec<(&'static str, u64)>> {

@@ -9,6 +9,7 @@ pub mod fake;
 mod kernel;
 pub mod layout;
 mod pod;
+mod reconcile;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -19,6 +20,7 @@ pub use self::{
     connections::{Census, ConnectionTable, Lifetimes, Timing},
     kernel::Kernel,
     pod::Raw,
+    reconcile::{Correction, Drift},
 };
 use crate::{
     config::PrefixLists,
@@ -57,9 +59,9 @@ pub trait Dataplane: Send + Sync {
     /// Makes an address one that has services, `Some` with whether the host has it, too; `None`: one
     /// that has none.
     fn write_address(&mut self, address: IpAddr, services: Option<bool>) -> Result<()>;
-    /// Sets what the whole node does; its prefixes are those of [`Scope::Node`]. `keeps_sources`: some
-    /// backend's packets to clients' own addresses are ours.
-    fn write_node(&mut self, node: &NodePolicy, keeps_sources: bool) -> Result<()>;
+    /// Sets what the whole node does; its prefixes are those of [`Scope::Node`]. `reads_quotes`: ICMP
+    /// errors to any address may be about packets of ours.
+    fn write_node(&mut self, node: &NodePolicy, reads_quotes: bool) -> Result<()>;
     /// Sets the prefixes of a scope.
     fn write_prefixes(&mut self, scope: Scope, prefixes: &PrefixLists) -> Result<()>;
 
@@ -85,6 +87,9 @@ pub trait Dataplane: Send + Sync {
 
     /// A backend's counters, added up over all CPUs.
     fn backend_counters(&self, id: BackendId) -> Result<BackendCounters>;
+    /// A backend's connections by the program's own count, shared by all CPUs: those that are open, and
+    /// those of them that are established.
+    fn backend_state(&self, id: BackendId) -> Result<(u64, u64)>;
     /// Packets of each verdict, added up over all CPUs, by name.
     fn verdicts(&self) -> Result<Vec<(&'static str, u64)>>;
 }

@@ -129,8 +129,9 @@ fn finish(
     let mut object = loader.load(OBJECT).context("load the program's maps")?;
     let version = object.take_map(names::LAYOUT).ok_or_else(|| anyhow!("no map LAYOUT"))?;
     Array::<MapData, u32>::try_from(version)?.set(0, LAYOUT_VERSION, 0)?;
-    let tables = Kernel::new(&mut object)?;
+    // First, because it shares some of the tables that the other takes.
     let connections = ConnectionTable::new(&mut object)?;
+    let tables = Kernel::new(&mut object)?;
     let mut programs = Programs(object);
     for name in [names::PROGRAM, names::EXPIRE_PROGRAM] {
         programs

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
-    link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
 };
 
 use super::{
@@ -22,6 +22,8 @@ pub(super) struct Link {
     up: bool,
     mac: Option<[u8; 6]>,
     pub(super) mtu: u32,
+    /// The interface that a VLAN's is on: frames leave by that one, and keep the tags they have.
+    pub(super) carrier: Option<u32>,
 }
 
 impl Link {
@@ -65,15 +67,22 @@ fn read(answer: RouteNetlinkMessage) -> Option<(u32, Link)> {
         up: message.header.flags.contains(LinkFlags::Up),
         mac: None,
         mtu: 0,
+        carrier: None,
     };
+    let (mut below, mut vlan) = (None, false);
     let ethernet = message.header.link_layer_type == LinkLayerType::Ether;
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Link(index) => below = Some(index),
+            LinkAttribute::LinkInfo(info) => {
+                vlan = info.contains(&LinkInfo::Kind(InfoKind::Vlan));
+            }
             LinkAttribute::Address(address) if ethernet => link.mac = address.try_into().ok(),
             _ => {}
         }
     }
+    link.carrier = below.filter(|_| vlan);
     Some((index, link))
 }

@@ -277,9 +277,13 @@ impl Task {
         if neighbour.needs_use {
             self.nudge(requests, place).await;
         }
+        let ifindex = match self.carrier(requests, route.ifindex).await {
+            Ok(ifindex) => ifindex,
+            Err(error) => return unusable("interface", &error),
+        };
         Ok(match neighbour.mac {
             Some(destination_mac) => Ok(NextHop {
-                ifindex: route.ifindex,
+                ifindex,
                 source_mac,
                 destination_mac,
                 gateway: route.gateway,
@@ -305,6 +309,18 @@ impl Task {
             self.links.insert(index, link);
         }
         Ok(self.links.get(&index).cloned())
+    }
+
+    /// The interface that frames leave by: that below the VLANs, of which there are two at the most.
+    async fn carrier(&mut self, requests: &Requests, index: u32) -> Result<u32, RequestError> {
+        let mut carrier = index;
+        for _ in 0..2 {
+            match self.link(requests, carrier).await?.and_then(|link| link.carrier) {
+                Some(below) => carrier = below,
+                None => break,
+            }
+        }
+        Ok(carrier)
     }
 
     async fn neighbour(

@@ -18,6 +18,7 @@ use lb_common::net::Hop;
 
 pub use self::{
     build::{Facts, PlanError, Way, build},
+    maglev::Member,
     policy::{NodePolicy, Policy, Tunnel},
     ring::Ring,
 };
@@ -147,6 +148,12 @@ impl Tables {
     pub fn reply_sources(&self) -> BTreeSet<IpAddr> {
         let kept = self.backends.values().filter(|backend| backend.keeps_source);
         kept.map(|backend| backend.address.ip()).collect()
+    }
+
+    /// Whether ICMP errors to any address may be about packets of ours.
+    #[must_use]
+    pub fn reads_quotes(&self) -> bool {
+        self.backends.values().any(|backend| backend.keeps_source || backend.tunnel.is_some())
     }
 
     /// Every address whose packets concern us: of services, retiring ones included, whose open

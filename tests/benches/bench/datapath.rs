@@ -3,13 +3,7 @@
 //! Its tables are filled as the controller would fill them; connections are opened by the packets
 //! that open them. The wrapper program that restores the packet is loaded beside it.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
@@ -18,28 +12,23 @@ use aya::{
     programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp},
 };
 use evenkeel::{
-    config::{PortRange, Protocol},
-    dataplane::Dataplane as _,
+    dataplane::{Dataplane as _, Lifetimes, Timing},
     loader::{Datapath, Sizes, load_unpinned},
-    plan::{BackendEntry, BackendId, ServiceId, ServiceKey},
+    plan::BackendId,
 };
-use evenkeel_tests::{
-    frame::{ACK, Frame, Parsed, SYN, parse},
-    topology::{VIP4, VIP6},
-};
-use lb_common::net::Hop;
+use evenkeel_tests::frame::{ACK, Frame, Parsed, SYN, TCP, parse};
+
+use crate::services::{self, DENIED};
 
 /// The bytes of every frame: what the wrapper restores.
 pub const FRAME: usize = 80;
 
-/// Backends of each service whose connections are established before the measurement.
-pub const BACKENDS: u8 = 16;
+/// Bytes that a tunnel puts in front of a packet, at the most.
+const ENCAPSULATION: usize = 64;
 
-/// The port of the service whose connections are opened while time is taken.
-pub const FRESH_PORT: u16 = 8080;
-
-/// The kernel gives a test-run's packet to the loopback interface, in every namespace the first.
-const LOOPBACK: u32 = 1;
+/// Places for unconfirmed connections: as many as there are where nobody sets them, and more than
+/// any scenario but a flood takes.
+pub const UNCONFIRMED: u32 = 131_072;
 
 /// A wrapper's plan, as `lb-ebpf/src/bin/bench.rs` reads it.
 #[repr(C)]
@@ -86,10 +75,18 @@ pub struct Bench {
 impl Bench {
     /// Loads both objects and fills the tables.
     pub fn new(wrapper: &Path, connections: u32) -> Result<Self> {
-        let sizes = Sizes { connections, services: 4096, backends: 16_384 };
+        let sizes = Sizes {
+            connections,
+            unconfirmed: UNCONFIRMED,
+            clients: 65_536,
+            fragments: 16_384,
+            prefixes: DENIED.next_power_of_two(),
+            services: 4096,
+            backends: 16_384,
+        };
         let mut datapath = load_unpinned(&sizes)
             .with_context(|| format!("load the program with room for {connections} connections"))?;
-        let fresh = fill(&mut datapath)?;
+        let fresh = services::fill(&mut datapath.tables)?;
 
         let object = fs::read(wrapper).with_context(|| format!("read {}", wrapper.display()))?;
         let mut wrapper = Ebpf::load(&object).context("load the wrapper's maps")?;
@@ -102,23 +99,25 @@ impl Bench {
         Ok(Self { datapath, wrapper, plan, targets, fresh })
     }
 
-    /// Runs the balancer on one frame. Returns the frame as it left.
-    pub fn send(&self, frame: &[u8]) -> Result<Parsed> {
-        let mut out = vec![0; frame.len()];
+    /// Runs the balancer on one frame. Returns the bytes as they left.
+    pub fn send(&self, frame: &[u8]) -> Result<Vec<u8>> {
+        let mut out = vec![0; frame.len() + ENCAPSULATION];
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
             ..TestRunOptions::new()
         };
-        self.datapath.programs.balancer()?.test_run(options).context("run the balancer")?;
-        read(&out)
+        let result =
+            self.datapath.programs.balancer()?.test_run(options).context("run the balancer")?;
+        out.truncate(result.data_size_out.try_into()?);
+        Ok(out)
     }
 
-    /// Opens a client's connection: the handshake over TCP, a datagram each way over UDP. `first`
-    /// is the client's first packet. Returns the backend's packet.
+    /// Opens a client's connection through NAT: the handshake over TCP, a datagram each way over UDP.
+    /// `first` is the client's first packet. Returns the backend's packet.
     pub fn open(&self, first: &Frame) -> Result<Frame> {
         let sent = first.build();
-        let to_backend = self.send(&sent)?;
+        let to_backend = read(&self.send(&sent)?)?;
         ensure!(
             to_backend.destination != read(&sent)?.destination,
             "the first packet opened nothing"
@@ -127,10 +126,36 @@ impl Bench {
             .clone()
             .from(to_backend.destination, to_backend.destination_port)
             .to(to_backend.source, to_backend.source_port);
-        let tcp = to_backend.protocol == evenkeel_tests::frame::TCP;
-        self.send(&if tcp { answer.clone().flags(SYN | ACK) } else { answer.clone() }.build())?;
-        self.send(&if tcp { first.clone().flags(ACK) } else { first.clone() }.build())?;
+        if to_backend.protocol == TCP {
+            self.send(&answer.clone().numbers(ANSWER, 0).flags(SYN | ACK).build())?;
+        } else {
+            self.send(&answer.build())?;
+        }
+        self.send(&later(first).build())?;
         Ok(answer)
+    }
+
+    /// Opens a client's connection to a service whose answers go another way.
+    pub fn open_one_way(&self, first: &Frame) -> Result<()> {
+        self.send(&first.build())?;
+        self.send(&later(first).build())?;
+        Ok(())
+    }
+
+    /// Connections that are open and confirmed.
+    pub fn established(&self) -> Result<u64> {
+        let forever = Lifetimes {
+            opening: Duration::MAX,
+            established: Duration::MAX,
+            closing: Duration::MAX,
+            closed: Duration::MAX,
+            time_wait: Duration::MAX,
+            udp: Duration::MAX,
+        };
+        let timing = Timing { others: forever, ..Timing::default() };
+        let Datapath { connections, programs, .. } = &self.datapath;
+        let census = connections.sweep(programs.expire()?, &timing)?;
+        Ok(census.open.values().map(|(_, established)| established).sum())
     }
 
     /// Says what the following runs send.
@@ -174,11 +199,22 @@ impl Bench {
         Ok(self.datapath.tables.verdicts()?.into_iter().collect())
     }
 
-    /// Ends the connections of the service at [`FRESH_PORT`].
+    /// Ends the connections that were opened while time was taken.
     pub fn clear_fresh(&self) -> Result<()> {
         let expire = self.datapath.programs.expire()?;
         self.datapath.connections.cut(expire, self.fresh)?;
         Ok(())
+    }
+}
+
+/// The number of the backends' SYN.
+const ANSWER: u32 = 5000;
+
+/// The client's packet after its first, which shows that it got the answer.
+pub fn later(first: &Frame) -> Frame {
+    match read(&first.build()) {
+        Ok(Parsed { protocol: TCP, .. }) => first.clone().numbers(1001, ANSWER + 1).flags(ACK),
+        _ => first.clone(),
     }
 }
 
@@ -189,65 +225,4 @@ fn read(frame: &[u8]) -> Result<Parsed> {
 fn program<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = object.program_mut(name).with_context(|| format!("no program {name}"))?;
     Ok(program.try_into()?)
-}
-
-/// Services over TCP and UDP in both families, and the one whose connections are always new.
-fn fill(datapath: &mut Datapath) -> Result<BackendId> {
-    let services = [
-        (SocketAddr::new(VIP4.into(), 80), Protocol::Tcp, BACKENDS),
-        (SocketAddr::new(VIP4.into(), 53), Protocol::Udp, 1),
-        (SocketAddr::new(VIP6.into(), 80), Protocol::Tcp, 1),
-        // One backend: emptying the table takes a walk over it for each.
-        (SocketAddr::new(VIP4.into(), FRESH_PORT), Protocol::Tcp, 1),
-    ];
-    let tables = &mut datapath.tables;
-    let sources = |v4: bool| (1..=8).map(move |n| source(v4, n));
-    let vips = [IpAddr::from(VIP4), IpAddr::from(VIP6)];
-    let ours = vips.into_iter().chain(sources(true)).chain(sources(false));
-    tables.write_filter(&ours.collect())?;
-    for vip in vips {
-        tables.write_address(vip, true)?;
-    }
-    let mut next = 0;
-    for (id, (address, protocol, count)) in (0..).map(ServiceId).zip(services) {
-        let mut ring = Vec::new();
-        for number in 1..=count {
-            let backend = BackendId(next);
-            next += 1;
-            let entry = BackendEntry {
-                hop: Hop {
-                    interface: LOOPBACK,
-                    source: [2, 0, 0, 0, 0, 1],
-                    destination: [2, 0, 0, 0, 0x10, number],
-                },
-                sources: sources(address.is_ipv4()).collect(),
-                ports: PortRange { low: 1024, high: 32_767 },
-                ..BackendEntry::new(
-                    format!("service-{}", id.0),
-                    format!("backend-{number}"),
-                    server(address, number),
-                    protocol,
-                )
-            };
-            tables.write_backend(backend, &entry)?;
-            ring.push(backend);
-        }
-        tables.write_ring(id, &ring)?;
-        tables.write_service(ServiceKey { address, protocol }, id)?;
-    }
-    Ok(BackendId(next - 1))
-}
-
-/// NAT's source address number `n`.
-fn source(v4: bool, n: u8) -> IpAddr {
-    if v4 {
-        Ipv4Addr::new(10, 0, 0, n).into()
-    } else {
-        Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n.into()).into()
-    }
-}
-
-/// Backend `number` of the service at `address`.
-fn server(address: SocketAddr, number: u8) -> SocketAddr {
-    SocketAddr::new(source(address.is_ipv4(), 100 + number), address.port())
 }

@@ -13,6 +13,7 @@ mod peers;
 mod report;
 mod requests;
 mod scenarios;
+mod services;
 
 use std::{fs, path::PathBuf};
 

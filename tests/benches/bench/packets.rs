@@ -45,7 +45,7 @@ fn all(bench: &mut Bench, scenarios: &[Scenario], rounds: u32, less: u32) -> Res
     for round in 0..=rounds {
         for (scenario, cost) in scenarios.iter().zip(&mut costs) {
             let pair = once(bench, scenario, scenario.repeat / less)
-                .with_context(|| scenario.name.to_owned())?;
+                .with_context(|| scenario.name.clone())?;
             if round > 0 {
                 cost.rounds.push(pair);
             }
@@ -58,6 +58,9 @@ fn all(bench: &mut Bench, scenarios: &[Scenario], rounds: u32, less: u32) -> Res
 /// Times the empty program and the balancer, in this order.
 fn once(bench: &mut Bench, scenario: &Scenario, repeat: u32) -> Result<(Duration, Duration)> {
     bench.prepare(&scenario.frame, scenario.clients)?;
+    if let Some(first) = &scenario.before {
+        bench.send(first)?;
+    }
     if !scenario.opens {
         // Both programs see the same clients.
         bench.rewind()?;

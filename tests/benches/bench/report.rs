@@ -74,7 +74,7 @@ pub struct Packets {
 
 /// The cost of one kind of packet.
 pub struct Cost {
-    name: &'static str,
+    name: String,
     target: Option<u32>,
     repeat: u32,
     /// A packet's time with the empty program and with the balancer, round by round.
@@ -84,8 +84,8 @@ pub struct Cost {
 impl Cost {
     /// Not measured yet.
     pub fn new(scenario: &Scenario) -> Self {
-        let Scenario { name, target, repeat, .. } = *scenario;
-        Self { name, target, repeat, rounds: Vec::new() }
+        let Scenario { name, target, repeat, .. } = scenario;
+        Self { name: name.clone(), target: *target, repeat: *repeat, rounds: Vec::new() }
     }
 
     fn net(&self) -> Spread {

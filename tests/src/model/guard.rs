@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use super::{Model, world::{Limit, Service, leading}};
+use super::{
+    Model,
+    world::{Limit, Service, leading},
+};
 
 impl Model {
     /// Lets a client open a connection to a service, or says by which verdict not.

@@ -1,5 +1,5 @@
 //! The hash of flows and clients. Edges that share an address must agree on it, so its values are
-//! part of the contract: words of four bytes in network order, each mixed in by MurmurHash3's
+//! part of the contract: words of four bytes in network order, each mixed in by `MurmurHash3`'s
 //! finaliser for 32 bits.
 
 use std::net::IpAddr;

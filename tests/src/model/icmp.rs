@@ -49,7 +49,7 @@ impl Model {
         }
         let quote = quote(frame, layers)?;
         // Who sent the quoted packet is who gets what goes against it.
-        let against = super::table::turned(&quote.flow);
+        let against = quote.flow.turned();
         let found = self.table(&against).find(&against);
         let (client, sender) = found.ok_or(Stop::Verdict("pass-protocol"))?;
         if layers.link.ttl(frame) <= 1 {
@@ -113,16 +113,13 @@ impl Model {
         let added = tunnel.as_ref().map_or(0, |tunnel| rewrite::overhead(tunnel, gue));
         self.fits(layers, connection, added)?;
         let hop = backend.hop.ok_or(Stop::Verdict("pass-no-next-hop"))?;
-        let out = match &tunnel {
-            Some(tunnel) => {
-                let hash = super::hash::flow(client);
-                rewrite::encapsulate(frame, layers, backend.address, tunnel, gue, hash).frame
-            }
-            None => {
-                let mut out = frame.to_vec();
-                rewrite::decrement(&mut out, layers);
-                out
-            }
+        let out = if let Some(tunnel) = &tunnel {
+            let hash = super::hash::flow(client);
+            rewrite::encapsulate(frame, layers, backend.address, tunnel, gue, hash).frame
+        } else {
+            let mut out = frame.to_vec();
+            rewrite::decrement(&mut out, layers);
+            out
         };
         Ok(leave("icmp-to-backend", out, &hop, ingress))
     }
@@ -153,10 +150,11 @@ impl Model {
         let at = layers.transport;
         out[at] = if v4 { 0 } else { 129 };
         put(&mut out, at + 2, 0);
-        let rest = message_sum(&out, layers);
-        // The sum of nothing but zeros has one representation only (RFC 1624, 3).
-        let checksum = if rest == 0 { 0xffff } else { completing(before, rest) };
-        put(&mut out, at + 2, checksum);
+        let checksum = completing(before, message_sum(&out, layers));
+        // A message of nothing but zeros has the checksum of all ones (RFC 1624, 3); of any other,
+        // both representations are right.
+        let zeros = checksum == 0 && out[at + 4..at + 8] == [0; 4];
+        put(&mut out, at + 2, if zeros { 0xffff } else { checksum });
         Ok(Outcome { verdict: "reply-echo", action: Action::Back, frame: out, unknown: None })
     }
 }

@@ -13,7 +13,7 @@ mod reply;
 mod rewrite;
 mod schedule;
 mod sum;
-pub mod table;
+mod table;
 mod wire;
 pub mod world;
 
@@ -45,6 +45,14 @@ pub struct Flow {
     pub protocol: u8,
 }
 
+impl Flow {
+    /// The flow of what goes against it.
+    #[must_use]
+    pub const fn turned(&self) -> Self {
+        Self { source: self.destination, destination: self.source, protocol: self.protocol }
+    }
+}
+
 /// What the kernel is told to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -69,6 +77,16 @@ pub struct Outcome {
     pub frame: Vec<u8>,
     /// Where in it a checksum is that may be anything: it is derived from one that was wrong.
     pub unknown: Option<usize>,
+}
+
+/// What a model cannot know of the program under test.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    /// The backend that it took for the frame's connection: where the choice is random, it is held
+    /// against what is allowed.
+    pub chosen: Option<u32>,
+    /// It looks the frame's addresses up though they are not ours: a filter may err on this side.
+    pub is_looked_up: bool,
 }
 
 /// What a backend has and had.
@@ -220,6 +238,12 @@ impl Model {
     #[must_use]
     pub fn load(&self, backend: u32) -> Load {
         self.loads.get(&backend).copied().unwrap_or_default()
+    }
+
+    /// How many source ports were taken in turn towards a backend.
+    #[must_use]
+    pub fn ports_taken(&self, backend: u32) -> u64 {
+        self.next_sources.get(&backend).copied().unwrap_or_default()
     }
 
     /// How often each verdict was given, where it was.

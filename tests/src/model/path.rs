@@ -5,8 +5,10 @@
 mod follow;
 mod open;
 
+use std::net::IpAddr;
+
 use super::{
-    Action, Flow, Model, Outcome, Stop, TCP, rewrite,
+    Action, Flow, Hint, Model, Outcome, Stop, TCP, reply, rewrite,
     table::{Connection, Sender},
     wire::{self, ACK, Layers, SYN, Transport},
     world::{FRAGMENT_TIME, Forwarding, Hop},
@@ -42,10 +44,9 @@ impl Passing<'_> {
 }
 
 impl Model {
-    /// What becomes of a frame that came in by an interface. `chosen` is the backend that the program
-    /// under test took for its connection, which only matters where the choice is random.
-    pub fn run(&mut self, frame: &[u8], ingress: u32, chosen: Option<u32>) -> Outcome {
-        let outcome = self.judge(frame, ingress, chosen);
+    /// What becomes of a frame that came in by an interface.
+    pub fn run(&mut self, frame: &[u8], ingress: u32, hint: Hint) -> Outcome {
+        let outcome = self.judge(frame, ingress, hint);
         *self.verdicts.entry(outcome.verdict).or_default() += 1;
         outcome
     }
@@ -59,7 +60,14 @@ impl Model {
         Some(layers.flow(frame, &transport))
     }
 
-    fn judge(&mut self, frame: &[u8], ingress: u32, chosen: Option<u32>) -> Outcome {
+    /// Source and destination address of a frame; `None` where it has none.
+    #[must_use]
+    pub fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+        wire::link(frame).map(|link| link.addresses(frame))
+    }
+
+    fn judge(&mut self, frame: &[u8], ingress: u32, hint: Hint) -> Outcome {
+        let Hint { chosen, is_looked_up } = hint;
         let stays = |verdict: &'static str| {
             let action = if verdict.starts_with("drop") { Action::Drop } else { Action::Pass };
             Outcome { verdict, action, frame: frame.to_vec(), unknown: None }
@@ -68,7 +76,8 @@ impl Model {
         let (source, destination) = link.addresses(frame);
         // Where clients' addresses are kept, a router's message to a client may be about a connection.
         let message = link.next(frame) == link.icmp() && self.keeps_sources();
-        let ends = self.ours.contains(&destination) || self.our_sources.contains(&source);
+        let ends =
+            is_looked_up || self.ours.contains(&destination) || self.our_sources.contains(&source);
         if !ends && !message {
             return stays("pass-not-ours");
         }
@@ -76,19 +85,23 @@ impl Model {
         match self.balance(frame, link, ingress, chosen) {
             Ok(outcome) => outcome,
             Err(Stop::TooBig(mtu)) => {
-                self.too_big(frame, mtu).unwrap_or_else(|| stays("drop-too-big"))
+                reply::too_big(frame, mtu).unwrap_or_else(|| stays("drop-too-big"))
             }
             Err(Stop::Overload) => self.overload(frame).unwrap_or_else(|| stays("drop-overload")),
             // It was looked at for what it quotes alone, and that is nothing of ours.
-            Err(Stop::Verdict("pass-protocol")) if !ends => stays("pass-not-ours"),
+            Err(Stop::Verdict("pass-protocol")) if is_message && !ends => stays("pass-not-ours"),
             // "Malformed and addressed to a service: dropped": what is not is not ours to judge.
-            Err(Stop::Verdict(verdict)) if !self.is_service_address(destination) => stays(match verdict {
-                // A message for one of our addresses is the host's.
-                "drop-malformed-transport" if is_message && ends => "pass-protocol",
-                "drop-malformed-ip" | "drop-malformed-transport" | "drop-extensions" => "pass-not-ours",
-                "drop-fragment" => "pass-fragment",
-                verdict => verdict,
-            }),
+            Err(Stop::Verdict(verdict)) if !self.is_service_address(destination) => {
+                stays(match verdict {
+                    // A message for one of our addresses is the host's.
+                    "drop-malformed-transport" if is_message && ends => "pass-protocol",
+                    "drop-malformed-ip" | "drop-malformed-transport" | "drop-extensions" => {
+                        "pass-not-ours"
+                    }
+                    "drop-fragment" => "pass-fragment",
+                    verdict => verdict,
+                })
+            }
             Err(Stop::Verdict(verdict)) => stays(verdict),
         }
     }
@@ -129,11 +142,11 @@ impl Model {
         match sender {
             Sender::Client => {
                 self.follow_client(&packet)?;
-                self.to_backend(&packet)
+                self.send_to_backend(&packet)
             }
             Sender::Backend => {
                 self.follow_backend(&packet, client)?;
-                self.to_client(&packet, client)
+                self.send_to_client(&packet, client)
             }
         }
     }
@@ -172,7 +185,7 @@ impl Model {
     }
 
     /// Sends a client's packet to its connection's backend.
-    fn to_backend(&mut self, packet: &Passing<'_>) -> Result<Outcome, Stop> {
+    fn send_to_backend(&mut self, packet: &Passing<'_>) -> Result<Outcome, Stop> {
         let Passing { frame, layers, flow, .. } = packet;
         let internal = Stop::Verdict("drop-internal");
         let connection = self.table(flow).get(flow).cloned().ok_or(internal)?;
@@ -201,8 +214,7 @@ impl Model {
             return Err(Stop::Verdict("pass-no-next-hop"));
         } else if let Some(tunnel) = &tunnel {
             let hash = super::hash::flow(flow);
-            let tunnelled =
-                rewrite::encapsulate(frame, layers, backend.address, tunnel, gue, hash);
+            let tunnelled = rewrite::encapsulate(frame, layers, backend.address, tunnel, gue, hash);
             (out, unknown) = (tunnelled.frame, tunnelled.unknown);
         } else {
             rewrite::decrement(&mut out, layers);
@@ -218,7 +230,7 @@ impl Model {
     }
 
     /// Sends a backend's packet back the way its client's packets come.
-    fn to_client(&mut self, packet: &Passing<'_>, client: Flow) -> Result<Outcome, Stop> {
+    fn send_to_client(&mut self, packet: &Passing<'_>, client: Flow) -> Result<Outcome, Stop> {
         let internal = Stop::Verdict("drop-internal");
         let connection = self.table(&client).get(&client).cloned().ok_or(internal)?;
         let length = packet.layers.length();

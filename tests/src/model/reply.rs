@@ -15,15 +15,15 @@ use super::{
 const QUOTED: usize = 128;
 const TTL: u8 = 64;
 
-impl Model {
-    /// Tells a packet's sender how large a packet may be (RFC 1191; RFC 4443, 3.2).
-    pub(super) fn too_big(&self, frame: &[u8], mtu: u32) -> Option<Outcome> {
-        let layers = told(frame)?;
-        let (kind, code, least) = if layers.link.version == 4 { (3, 4, 68) } else { (2, 0, 1280) };
-        let frame = error(frame, &layers, kind, code, mtu.max(least));
-        Some(Outcome { verdict: "reply-too-big", action: Action::Back, frame, unknown: None })
-    }
+/// Tells a packet's sender how large a packet may be (RFC 1191; RFC 4443, 3.2).
+pub fn too_big(frame: &[u8], mtu: u32) -> Option<Outcome> {
+    let layers = told(frame)?;
+    let (kind, code, least) = if layers.link.version == 4 { (3, 4, 68) } else { (2, 0, 1280) };
+    let frame = error(frame, &layers, kind, code, mtu.max(least));
+    Some(Outcome { verdict: "reply-too-big", action: Action::Back, frame, unknown: None })
+}
 
+impl Model {
     /// Tells a client that it gets no connection, where its service is one that tells: by a RST
     /// (RFC 9293, 3.10.7.1), or as if nobody listened at the port.
     pub(super) fn overload(&self, frame: &[u8]) -> Option<Outcome> {

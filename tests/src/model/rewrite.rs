@@ -122,13 +122,27 @@ pub fn encapsulate(
         // Over IPv6 a tunnel may do without a checksum (RFC 6935). It has one where that of the
         // packet inside tells what it must be without reading it.
         let whole = sum(&[&pseudo(near, far, UDP, payload.len()).to_be_bytes(), &payload]);
-        put(&mut payload, 6, match !whole { 0 => 0xffff, checksum => checksum });
+        put(
+            &mut payload,
+            6,
+            match !whole {
+                0 => 0xffff,
+                checksum => checksum,
+            },
+        );
         if !is_right(&inside, layers) {
             unknown = Some(layers.link.ip + 40 + 6);
         }
     }
 
-    let header = outer(&inside, layers, (near, far), hash, payload.len(), if gue { UDP } else { inner_protocol });
+    let header = outer(
+        &inside,
+        layers,
+        (near, far),
+        hash,
+        payload.len(),
+        if gue { UDP } else { inner_protocol },
+    );
     let mut out = inside[..layers.link.ip].to_vec();
     let ether_type = if near.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
     let at = out.len() - 2;
@@ -140,7 +154,7 @@ pub fn encapsulate(
     Tunnelled { frame: out, unknown }
 }
 
-/// The outer header: class and "don't fragment" of the packet inside, a TTL of its own.
+/// The outer header: the class of the packet inside, a TTL of its own.
 fn outer(
     inside: &[u8],
     layers: &Layers,
@@ -161,14 +175,11 @@ fn outer(
         header.extend(octets(far));
         return header;
     }
-    let inner = &inside[layers.link.ip..];
-    // Nobody may fragment IPv6 on its way (RFC 8200, 5).
-    let whole = layers.link.version == 6 || be16(inner, 6) & 0x4000 != 0;
-    // A packet that stays whole needs no identification (RFC 6864, 4.1); others are told apart.
-    let id = if whole { 0 } else { be16(inner, 4) ^ u16::try_from(hash & 0xffff).unwrap_or_default() };
     let mut header = vec![0x45, class];
     let total = u16::try_from(20 + length).unwrap_or(u16::MAX);
-    for field in [total, id, if whole { 0x4000 } else { 0 }] {
+    // Never to be fragmented, as RFC 2003 (3.1) lets us choose; so it needs no identification (RFC
+    // 6864, 4.1). What does not fit is told to its sender.
+    for field in [total, 0, 0x4000] {
         header.extend(field.to_be_bytes());
     }
     header.extend([TTL, protocol, 0, 0]);
@@ -188,10 +199,14 @@ fn varied(tunnel: &Tunnel, hash: u32) -> IpAddr {
     }
 }
 
-/// Whether a plain packet has a transport checksum.
+/// Whether a packet is plain and has a transport checksum that covers all of it.
 fn has_checksum(frame: &[u8], layers: &Layers) -> bool {
-    let udp = layers.protocol == UDP;
-    layers.is_plain() && !(udp && be16(frame, layers.transport + 6) == 0)
+    let bytes = &frame[layers.transport..layers.end];
+    match layers.protocol {
+        _ if !layers.is_plain() => false,
+        UDP => be16(bytes, 6) != 0 && usize::from(be16(bytes, 4)) == bytes.len(),
+        protocol => protocol == TCP,
+    }
 }
 
 /// Whether a packet's checksums are right.

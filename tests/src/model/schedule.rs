@@ -1,6 +1,9 @@
 //! Which backend a new connection gets (DESIGN.md 4, "The ring is the scheduler, compiled").
 
-use super::{Flow, Model, Stop, hash, world::{Ring, Scheduler, Service}};
+use super::{
+    Flow, Model, Stop, hash,
+    world::{Ring, Scheduler, Service},
+};
 
 /// Slots that are tried before every member is looked at in turn.
 const TRIES: u32 = 4;
@@ -56,14 +59,17 @@ impl Model {
                 let allowed: Vec<u32> =
                     members.iter().copied().filter(|member| fits(self, *member)).collect();
                 if !allowed.is_empty() {
-                    let chosen = chosen.filter(|chosen| allowed.contains(chosen));
-                    return chosen.ok_or(Stop::Verdict(NOT_ALLOWED));
+                    // It chose none that came to anything: then it is the same, which.
+                    let chosen = chosen.unwrap_or(allowed[0]);
+                    let is_allowed = allowed.contains(&chosen);
+                    return is_allowed.then_some(chosen).ok_or(Stop::Verdict(NOT_ALLOWED));
                 }
             }
         }
         let count = members.len() as u64;
-        let mut in_turn = (0..count)
-            .map(|turn| members[usize::try_from((u64::from(hash) + turn) % count).unwrap_or_default()]);
+        let mut in_turn = (0..count).map(|turn| {
+            members[usize::try_from((u64::from(hash) + turn) % count).unwrap_or_default()]
+        });
         in_turn
             .find(|member| fits(self, *member))
             .or_else(|| avoid.filter(|avoid| self.has_room(*avoid)))

@@ -2,13 +2,12 @@
 //!
 //! A connection is one value here, found by the client's flow or by the backend's.
 
-use std::{
-    collections::BTreeMap,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use super::{Flow, world::{Forwarding, Hop}};
+use super::{
+    Flow,
+    world::{Forwarding, Hop},
+};
 
 /// How far a connection is (RFC 9293, 3.6, as seen from the middle).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -141,17 +140,11 @@ impl Table {
         let before = self.places[place].replace(flow);
         let leaves = before.filter(|before| {
             self.by_client.get(before).is_some_and(|connection| {
-                let State { established, closed, .. } = connection.state;
-                connection.place == place && !established && !closed
+                connection.place == place && !connection.state.established
             })
         });
         (place, leaves)
     }
-}
-
-/// A flow seen from the other end.
-pub fn turned(flow: &Flow) -> Flow {
-    Flow { source: flow.destination, destination: flow.source, protocol: flow.protocol }
 }
 
 /// The flow of a backend's packets.

@@ -162,8 +162,8 @@ pub fn layers(frame: &[u8], link: Link) -> Result<Layers, &'static str> {
         }
         let field = be16(header, 6);
         let (more, offset) = (field & 0x2000 != 0, field & 0x1fff);
-        let part = (more || offset != 0)
-            .then(|| Part { id: be16(header, 4).into(), first: offset == 0 });
+        let part =
+            (more || offset != 0).then(|| Part { id: be16(header, 4).into(), first: offset == 0 });
         let (transport, end) = (link.ip + length, link.ip + total);
         return Ok(Layers { link, transport, end, protocol: header[9], part });
     }
@@ -171,8 +171,13 @@ pub fn layers(frame: &[u8], link: Link) -> Result<Layers, &'static str> {
     if header[0] >> 4 != 6 || end > header.len() {
         return Err("drop-malformed-ip");
     }
-    let mut layers =
-        Layers { link, transport: link.ip + 40, end: link.ip + end, protocol: header[6], part: None };
+    let mut layers = Layers {
+        link,
+        transport: link.ip + 40,
+        end: link.ip + end,
+        protocol: header[6],
+        part: None,
+    };
     for _ in 0..MAX_EXTENSIONS {
         if !is_extension(layers.protocol) || layers.part.is_some_and(|part| !part.first) {
             break;

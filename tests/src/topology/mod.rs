@@ -169,6 +169,20 @@ impl Lab {
         if self.wiring == Wiring::OneNic { "eth0" } else { "front" }
     }
 
+    /// The edge's own address towards the backends; with [`Wiring::Direct`] towards the first.
+    #[must_use]
+    pub fn inside(&self, family: Family) -> IpAddr {
+        let subnet = match self.wiring {
+            Wiring::Switched | Wiring::OneNic => 0,
+            Wiring::Direct => 1,
+            Wiring::Routed => routed::CORE,
+        };
+        match family {
+            Family::V4 => backend4(subnet, 1).into(),
+            Family::V6 => backend6(subnet, 1).into(),
+        }
+    }
+
     /// Plugs in one more backend. With [`Wiring::Direct`] the edge gets one more interface too.
     pub fn add_backend(&mut self) -> Result<&Host> {
         let number = self.backends.len() + 1;

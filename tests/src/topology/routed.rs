@@ -21,6 +21,9 @@ pub(super) const EDGE4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 18);
 /// The same over IPv6.
 pub(super) const EDGE6: Ipv6Addr = net6(1, 18);
 
+/// The subnet between the edge and the routers towards the backends.
+pub(super) const CORE: u8 = 254;
+
 /// A side of the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -63,8 +66,8 @@ impl Routers {
         join(4, End(&transit, "edge", net4(17), net6(1, 17)), End(edge, "front", EDGE4, EDGE6))?;
         join(
             6,
-            End(edge, "back", backend4(254, 1), backend6(254, 1)),
-            End(&core, "edge", backend4(254, 2), backend6(254, 2)),
+            End(edge, "back", backend4(CORE, 1), backend6(CORE, 1)),
+            End(&core, "edge", backend4(CORE, 2), backend6(CORE, 2)),
         )?;
         join(
             8,
@@ -93,8 +96,8 @@ impl Routers {
             (&transit, "default", EDGE4, "default", EDGE6),
             (&transit, clients4, net4(1), clients6, net6(0, 1)),
             (edge, "default", net4(17), "default", net6(1, 17)),
-            (edge, backends4, backend4(254, 2), backends6, backend6(254, 2)),
-            (&core, "default", backend4(254, 1), "default", backend6(254, 1)),
+            (edge, backends4, backend4(CORE, 2), backends6, backend6(CORE, 2)),
+            (&core, "default", backend4(CORE, 1), "default", backend6(CORE, 1)),
             (&core, clients4, net4(33), clients6, net6(2, 33)),
             (&core, backends4, backend4(253, 2), backends6, backend6(253, 2)),
             (&leaf, "default", backend4(253, 1), "default", backend6(253, 1)),

@@ -11,7 +11,7 @@ use crate::{
 pub struct Case {
     pub name: &'static str,
     pub vary: fn(Frame) -> Frame,
-    ttl: u8,
+    pub ttl: u8,
     fits: fn(Kind) -> bool,
 }
 

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     sync::{Mutex, MutexGuard},
     time::Duration,
 };
@@ -14,13 +15,17 @@ use aya::programs::{TestRun as _, TestRunOptions};
 use evenkeel::{
     config::{PortRange, PrefixLists},
     dataplane::{
-        Census, ConnectionTable, Dataplane as _, Filter, Kernel, Lifetimes, Scope, Timing,
+        Census, ConnectionTable, Correction, Dataplane as _, Drift, Filter, Kernel, Lifetimes,
+        Scope, Timing,
     },
     loader::{self, Programs, Sizes},
-    plan::{BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceKey, Tunnel},
+    plan::{
+        BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
+        Tunnel,
+    },
 };
 use evenkeel_tests::{
-    frame::{describe, verify_checksums},
+    frame::{ACK, SYN, describe, verify_checksums},
     topology::Family,
 };
 use lb_common::{
@@ -62,6 +67,10 @@ pub struct Setup {
     pub far_end: Option<Family>,
     /// Places for unconfirmed connections.
     pub unconfirmed: u32,
+    /// Clients that the tables remember.
+    pub clients: u32,
+    /// Prefixes that the tables hold.
+    pub prefixes: u32,
 }
 
 impl Default for Setup {
@@ -81,6 +90,8 @@ impl Default for Setup {
             node: NodePolicy::default(),
             far_end: None,
             unconfirmed: 1024,
+            clients: 1024,
+            prefixes: 1024,
         }
     }
 }
@@ -135,9 +146,9 @@ impl Harness {
         let sizes = Sizes {
             connections: setup.connections,
             unconfirmed: setup.unconfirmed,
-            clients: 1024,
+            clients: setup.clients,
             fragments: 1024,
-            prefixes: 1024,
+            prefixes: setup.prefixes,
             services: 16,
             backends: 128,
         };
@@ -236,6 +247,24 @@ impl Harness {
         let mut tables = self.tables();
         tables.write_prefixes(Scope::Service(kind.id()), &policy.prefixes).unwrap();
         tables.write_policy(kind.id(), policy, members).unwrap();
+    }
+
+    /// Sets what the whole node does.
+    pub fn write_node(&self, node: &NodePolicy) {
+        let keeps = self.setup.policy.settings.flags & flags::KEEP_SOURCE != 0;
+        let mut tables = self.tables();
+        tables.write_prefixes(Scope::Node, &node.prefixes).unwrap();
+        tables.write_node(node, keeps).unwrap();
+    }
+
+    /// Makes a service of every port at a kind's address, beside the one that is there.
+    pub fn write_every_port(&self, kind: Kind, ring: &[BackendId]) {
+        let (id, ring) = (ServiceId(8 + kind.id().0), Ring::of(ring.to_vec()));
+        let key = ServiceKey { address: SocketAddr::new(kind.service().ip(), 0), ..key(kind) };
+        let mut tables = self.tables();
+        tables.write_policy(id, &self.setup.policy, ring.members.len()).unwrap();
+        tables.write_ring(id, &ring).unwrap();
+        tables.write_service(key, id).unwrap();
     }
 
     /// Writes a kind's `n`-th backend, changed.
@@ -341,6 +370,13 @@ impl Harness {
         self.forwards(&format!("{} {way:?} {flags:#04x}", link.kind), way, &frame, &expected);
     }
 
+    /// A connection's handshake, which confirms it: over UDP a datagram, its answer and another one.
+    pub fn connects(&self, link: &Link) {
+        self.carries(link, Way::Forth, SYN);
+        self.carries(link, Way::Back, SYN | ACK);
+        self.carries(link, Way::Forth, ACK);
+    }
+
     /// A kind's counters of its `n`-th backend.
     pub fn counters(&self, kind: Kind, n: u8) -> BackendCounters {
         self.tables().backend_counters(backend_id(kind, n)).unwrap()
@@ -376,6 +412,23 @@ impl Harness {
     pub fn sweep(&self, lifetimes: &Lifetimes) -> Census {
         let timing = Timing { others: *lifetimes, ..Timing::default() };
         self.connections.sweep(self.programs.expire().unwrap(), &timing).unwrap()
+    }
+
+    /// A walk that ends nothing, and what it corrected.
+    pub fn reconcile(&self, drift: &mut Drift) -> Vec<Correction> {
+        let timing = Timing { others: lifetimes(Duration::MAX), ..Timing::default() };
+        let expire = self.programs.expire().unwrap();
+        self.connections.reconcile(expire, &timing, drift).unwrap().1
+    }
+
+    /// The program's own count of a backend's open and established connections.
+    pub fn load(&self, kind: Kind, n: u8) -> (u64, u64) {
+        self.tables().backend_state(backend_id(kind, n)).unwrap()
+    }
+
+    /// Sets all that is counted of a backend to zero, whatever is open.
+    pub fn forget(&self, kind: Kind, n: u8) {
+        self.tables().reset_backend(backend_id(kind, n)).unwrap();
     }
 
     pub fn cut(&self, kind: Kind, n: u8) -> Census {

@@ -5,17 +5,39 @@
 //! builder, with checksums computed in full; no expectation comes from the balancer's own crates.
 
 #[cfg(test)]
+mod counts;
+#[cfg(test)]
+mod echo;
+#[cfg(test)]
 mod expire;
+#[cfg(test)]
+mod fragments;
 #[cfg(test)]
 mod golden;
 #[cfg(test)]
+mod golden_modes;
+#[cfg(test)]
+mod guards;
+#[cfg(test)]
 mod harness;
+#[cfg(test)]
+mod icmp;
+#[cfg(test)]
+mod modes;
 #[cfg(test)]
 mod nexthop;
 #[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod ports;
 #[cfg(test)]
+mod redispatch;
+#[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod replies;
+#[cfg(test)]
+mod schedulers;
 #[cfg(test)]
 mod scheduling;
 #[cfg(test)]
@@ -24,5 +46,9 @@ mod states;
 mod strangers;
 #[cfg(test)]
 mod truncation;
+#[cfg(test)]
+mod unconfirmed;
+#[cfg(test)]
+mod walking;
 #[cfg(test)]
 mod world;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, thread};
 
-use evenkeel_tests::frame::{RST, SYN, parse};
+use evenkeel_tests::frame::{ACK, RST, SYN, parse};
 
 use crate::{
     harness::{Harness, Setup, XDP_REDIRECT},
@@ -18,6 +18,16 @@ fn opening(kind: Kind, turn: u16) -> Vec<u8> {
 fn source(bytes: &[u8]) -> (IpAddr, u16) {
     let parsed = parse(bytes).unwrap();
     (parsed.source, parsed.source_port)
+}
+
+/// Connects the `turn`-th client, which confirms the connection: nothing but its end frees the port.
+fn connect(harness: &Harness, kind: Kind, turn: u16) -> (IpAddr, u16) {
+    let ran = harness.run(&opening(kind, turn));
+    assert_eq!(ran.verdict, "to-backend", "{kind}: connection {turn}");
+    let link = Link { source: source(&ran.bytes), ..Link::new(kind, turn) };
+    harness.carries(&link, Way::Back, SYN | ACK);
+    harness.carries(&link, Way::Forth, ACK);
+    link.source
 }
 
 fn close(harness: &Harness, kind: Kind, turn: u16) {
@@ -72,19 +82,18 @@ fn a_clients_own_port_comes_back_to_it() {
 fn the_only_free_port_is_found() {
     let harness = Harness::with(Setup { ports: 5, ..Setup::default() });
     for kind in TCP_KINDS {
-        let mut ports: Vec<u16> =
-            (0..5).map(|turn| source(&harness.run(&opening(kind, turn)).bytes).1).collect();
+        let mut ports: Vec<u16> = (0..5).map(|turn| connect(&harness, kind, turn).1).collect();
         let freed = ports.remove(2);
         for turn in 5..20 {
             harness.drops("all are in use", &opening(kind, 100 + turn), "drop-no-source-port");
             // Of the connections at hand, the third is always the one that ends.
             let victim = if turn == 5 { 2 } else { turn - 1 };
             close(&harness, kind, victim);
-            let ran = harness.run(&opening(kind, turn));
-            assert_eq!(source(&ran.bytes).1, freed, "{kind}");
+            assert_eq!(connect(&harness, kind, turn).1, freed, "{kind}");
             assert!(!ports.contains(&freed), "{kind}");
         }
         assert_eq!(harness.opened_closed(kind, 1), (20, 15), "{kind}");
+        assert_eq!(harness.counters(kind, 1).evicted, 0, "{kind}");
         assert_eq!(harness.entries(kind), 2 * 5, "{kind}");
     }
 }
@@ -109,14 +118,40 @@ fn a_port_in_use_is_never_given_out() {
                 harness.drops("all are in use", &frame, "drop-no-source-port");
                 continue;
             }
-            let ran = harness.run(&frame);
-            assert_eq!(ran.verdict, "to-backend", "{kind}: {} are in use", used.len());
-            let (_, port) = source(&ran.bytes);
+            let (_, port) = connect(&harness, kind, turn);
             assert!((FIRST_PORT..FIRST_PORT + PORTS).contains(&port));
             assert_eq!(used.insert(port, turn), None, "{kind}: port {port} was in use");
         }
         let counters = harness.counters(kind, 1);
         assert_eq!(counters.open(), u64::try_from(used.len()).unwrap(), "{kind}");
+        assert_eq!(counters.evicted, 0, "{kind}");
+    }
+}
+
+#[test]
+fn the_port_of_an_unconfirmed_connection_gives_way_and_no_other() {
+    let harness = Harness::with(Setup { ports: 3, ..Setup::default() });
+    for kind in KINDS {
+        let kept = [connect(&harness, kind, 0).1, connect(&harness, kind, 1).1];
+        let spoofed = source(&harness.run(&opening(kind, 2)).bytes).1;
+        for turn in 3..20 {
+            // Each has the only port that can be had, from the one before it.
+            assert_eq!(source(&harness.run(&opening(kind, turn)).bytes).1, spoofed, "{kind}");
+            assert_eq!(harness.entries(kind), 6, "{kind}");
+        }
+        let counters = harness.counters(kind, 1);
+        assert_eq!((counters.opened, counters.closed, counters.evicted), (20, 17, 17), "{kind}");
+        assert_eq!(harness.load(kind, 1), (3, 2), "{kind}");
+        // The last of them is confirmed, and keeps the port like the others.
+        let last = Link { source: (kind.source(0), spoofed), ..Link::new(kind, 19) };
+        harness.carries(&last, Way::Back, SYN | ACK);
+        harness.carries(&last, Way::Forth, ACK);
+        harness.drops("all are in use", &opening(kind, 30), "drop-no-source-port");
+        for (turn, port) in (0..).zip(kept) {
+            let link = Link { source: (kind.source(0), port), ..Link::new(kind, turn) };
+            harness.carries(&link, Way::Forth, ACK);
+            harness.carries(&link, Way::Back, ACK);
+        }
     }
 }
 
@@ -129,7 +164,11 @@ fn two_cpus_never_take_the_same_port() {
             let take = |turn| {
                 let (action, bytes) = harness.send(None, &opening(kind, turn));
                 assert_eq!(action, XDP_REDIRECT, "{kind}");
-                source(&bytes).1
+                // At once: an unconfirmed connection may lose its port to the other CPU.
+                let link = Link { source: source(&bytes), ..Link::new(kind, turn) };
+                harness.send(None, &link.frame(Way::Back, SYN | ACK).build());
+                harness.send(None, &link.frame(Way::Forth, ACK).build());
+                link.source.1
             };
             turns.map(take).collect()
         };

@@ -27,10 +27,10 @@ fn a_used_up_source_port_drops_the_next_connection_only() {
     let only = |kind: Kind| Link { source: (kind.source(0), FIRST_PORT), ..Link::new(kind, 0) };
     for kind in KINDS {
         let first = only(kind);
-        harness.carries(&first, Way::Forth, SYN);
+        harness.connects(&first);
         let (frame, _) = Link::new(kind, 1).plain(Way::Forth, SYN);
         harness.drops(&format!("{kind}"), &frame, "drop-no-source-port");
-        harness.carries(&first, Way::Back, SYN | ACK);
+        harness.carries(&first, Way::Back, PSH | ACK);
         harness.carries(&first, Way::Forth, PSH);
         assert_eq!(harness.opened_closed(kind, 1), (1, 0), "{kind}");
         assert_eq!(harness.entries(kind), 2, "{kind}");
@@ -55,14 +55,15 @@ fn no_source_address_drops() {
 
 #[test]
 fn a_full_table_drops_the_newest_and_keeps_the_rest() {
-    const ROOM: u16 = 8;
-    let full = || Harness::with(Setup { connections: ROOM.into(), ..Setup::default() });
+    /// The unconfirmed ones have room of their own, and confirmed ones may take it.
+    const ROOM: u16 = 8 + 4;
+    let full = || Harness::with(Setup { connections: 8, unconfirmed: 4, ..Setup::default() });
     // Either family has a table, which its TCP and its UDP share.
     let (first, second) = (full(), full());
     for kind in KINDS {
         let harness = if kind.is_tcp() { &first } else { &second };
         for turn in 0..ROOM {
-            harness.carries(&Link::new(kind, turn), Way::Forth, SYN);
+            harness.connects(&Link::new(kind, turn));
         }
         for turn in ROOM..2 * ROOM {
             let (frame, _) = Link::new(kind, turn).plain(Way::Forth, SYN);
@@ -71,18 +72,21 @@ fn a_full_table_drops_the_newest_and_keeps_the_rest() {
         assert_eq!(harness.opened_closed(kind, 1), (ROOM.into(), 0), "{kind}");
         assert_eq!(harness.entries(kind), 2 * u64::from(ROOM), "{kind}");
         for turn in 0..ROOM {
-            harness.carries(&Link::new(kind, turn), Way::Back, SYN | ACK);
+            harness.carries(&Link::new(kind, turn), Way::Back, PSH | ACK);
             harness.carries(&Link::new(kind, turn), Way::Forth, ACK);
         }
+        assert_eq!(harness.counters(kind, 1).evicted, 0, "{kind}");
     }
 }
 
 #[test]
 fn no_half_of_a_connection_stays_in_a_full_table() {
-    // Room for one connection, and two CPUs that each may have entered half of theirs.
-    let harness = &Harness::with(Setup { connections: 1, ..Setup::default() });
+    // Room for one more connection, and two CPUs that each may have entered half of theirs.
+    let setup = Setup { connections: 1, unconfirmed: 1, ..Setup::default() };
+    let harness = &Harness::with(setup);
     let start = &Barrier::new(2);
     for round in 0..60 {
+        harness.connects(&Link::new(TCP4, 1000 + round));
         thread::scope(|scope| {
             for turn in [2 * round, 2 * round + 1] {
                 let (frame, _) = Link::new(TCP4, turn).plain(Way::Forth, SYN);
@@ -97,7 +101,8 @@ fn no_half_of_a_connection_stays_in_a_full_table() {
         assert_eq!(harness.cut(TCP4, 1).ended, open, "round {round}");
     }
     let (opened, closed) = harness.opened_closed(TCP4, 1);
-    assert!(opened > 0 && opened == closed);
+    assert!(opened > 60 && opened == closed);
+    assert_eq!(harness.load(TCP4, 1), (0, 0));
     harness.carries(&Link::new(TCP4, 0), Way::Forth, SYN);
 }
 

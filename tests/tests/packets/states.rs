@@ -12,12 +12,6 @@ use crate::{
 const FORTH: Way = Way::Forth;
 const BACK: Way = Way::Back;
 
-fn handshake(harness: &Harness, link: &Link) {
-    harness.carries(link, FORTH, SYN);
-    harness.carries(link, BACK, SYN | ACK);
-    harness.carries(link, FORTH, ACK);
-}
-
 /// Packets one after the other, and how many of them it takes to close the connection.
 type Ending = (&'static str, &'static [(Way, u8)], Option<usize>);
 
@@ -43,7 +37,7 @@ fn an_end_is_counted_once() {
         let mut closed = 0;
         for ((name, packets, closes_at), turn) in ENDINGS.into_iter().zip(0..) {
             let link = Link::new(kind, turn);
-            handshake(&harness, &link);
+            harness.connects(&link);
             for ((way, flags), count) in packets.iter().zip(1..) {
                 // Late packets of a closed connection are still carried.
                 harness.carries(&link, *way, *flags);
@@ -81,6 +75,8 @@ fn a_refused_opening_is_closed() {
         harness.carries(&link, FORTH, SYN);
         harness.carries(&link, BACK, RST | ACK);
         assert_eq!(harness.opened_closed(kind, 1), (1, 1), "{kind}");
+        let counters = harness.counters(kind, 1);
+        assert_eq!((counters.refused, counters.redispatched, counters.reset), (1, 0, 0), "{kind}");
     }
 }
 
@@ -96,7 +92,7 @@ fn a_client_that_reuses_its_port_gets_a_connection_of_its_own() {
     let harness = Harness::with(Setup { weights: vec![1, 1], ..Setup::default() });
     for kind in TCP_KINDS {
         let old = Link::new(kind, 0);
-        handshake(&harness, &old);
+        harness.connects(&old);
         finish(&harness, &old);
         // Nothing but a client's SYN opens it again.
         harness.carries(&old, FORTH, SYN | ACK);
@@ -105,7 +101,7 @@ fn a_client_that_reuses_its_port_gets_a_connection_of_its_own() {
 
         // The next turn is the other backend's.
         let new = Link { backend: 2, ..old };
-        handshake(&harness, &new);
+        harness.connects(&new);
         assert_eq!(harness.entries(kind), 2, "{kind}");
         assert_eq!(harness.opened_closed(kind, 1), (1, 1), "{kind}");
         assert_eq!(harness.opened_closed(kind, 2), (1, 0), "{kind}");
@@ -117,7 +113,7 @@ fn a_client_that_reuses_its_port_gets_a_connection_of_its_own() {
 
         // Back at the first backend, by the port that is this client's port's there: the backend may
         // keep it in TIME-WAIT, and takes it from nobody else as readily.
-        handshake(&harness, &old);
+        harness.connects(&old);
         assert_eq!(harness.opened_closed(kind, 1), (2, 1), "{kind}");
         assert_eq!(harness.entries(kind), 2, "{kind}");
     }
@@ -128,7 +124,7 @@ fn an_open_connection_is_not_reopened() {
     let harness = Harness::with(Setup { weights: vec![1, 1], ..Setup::default() });
     for kind in TCP_KINDS {
         let link = Link::new(kind, 0);
-        handshake(&harness, &link);
+        harness.connects(&link);
         harness.carries(&link, FORTH, SYN);
         harness.carries(&link, FORTH, FIN | ACK);
         harness.carries(&link, FORTH, SYN);
@@ -154,7 +150,7 @@ fn a_datagram_ends_nothing() {
 fn crossed(harness: &Harness, kind: Kind, flags: u8, turns: std::ops::Range<u16>) {
     let links: Vec<_> = turns.map(|turn| Link::new(kind, turn)).collect();
     for link in &links {
-        handshake(harness, link);
+        harness.connects(link);
     }
     let start = Barrier::new(2);
     let send = |way| {

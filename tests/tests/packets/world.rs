@@ -85,11 +85,13 @@ impl Kind {
         }
     }
 
-    /// A client's packet to the service: with `flags`, where it is of TCP.
+    /// A client's packet to the service: with `flags`, where it is of TCP. Every packet has the first
+    /// number, and what acknowledges, the next one: as it is right for a handshake.
     pub fn frame(self, flags: u8) -> Frame {
+        let acknowledged = if flags & ACK == 0 { 0 } else { 1001 };
         match self {
-            TCP4 => Frame::tcp4().flags(flags),
-            TCP6 => Frame::tcp6().flags(flags),
+            TCP4 => Frame::tcp4().flags(flags).numbers(1000, acknowledged),
+            TCP6 => Frame::tcp6().flags(flags).numbers(1000, acknowledged),
             UDP4 => Frame::udp4(),
             _ => Frame::udp6(),
         }
@@ -124,6 +126,34 @@ pub fn own_port(client: (IpAddr, u16), ports: u16) -> u16 {
         }
     };
     u16::try_from((u64::from(folded) + u64::from(client.1)) % u64::from(ports)).unwrap()
+}
+
+/// The finaliser of `MurmurHash3` for 32 bits.
+const fn mix(word: u32) -> u32 {
+    let word = (word ^ (word >> 16)).wrapping_mul(0x85eb_ca6b);
+    let word = (word ^ (word >> 13)).wrapping_mul(0xc2b2_ae35);
+    word ^ (word >> 16)
+}
+
+/// An address's words in network order, each mixed into a hash.
+fn hashed(seed: u32, address: IpAddr) -> u32 {
+    let octets = match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    };
+    let words = octets.chunks(4).map(|word| u32::from_be_bytes(word.try_into().unwrap()));
+    words.fold(seed, |hash, word| mix(hash ^ word).wrapping_add(0x9e37_79b9))
+}
+
+/// The hash of a client's address, which every edge shares.
+pub fn client_hash(client: IpAddr) -> u32 {
+    mix(hashed(0, client))
+}
+
+/// The hash of a client's flow, which every edge shares.
+pub fn flow_hash(kind: Kind, client: (IpAddr, u16), service: SocketAddr) -> u32 {
+    let hash = hashed(hashed(if kind.is_tcp() { 6 } else { 17 }, client.0), service.ip());
+    mix(hash ^ (u32::from(client.1) << 16 | u32::from(service.port())))
 }
 
 /// Which way a packet goes.

@@ -203,12 +203,12 @@ impl Dataplane for Kernel {
             .with_context(|| format!("write service address {address}"))
     }
 
-    fn write_node(&mut self, node: &NodePolicy, keeps_sources: bool) -> Result<()> {
+    fn write_node(&mut self, node: &NodePolicy, reads_quotes: bool) -> Result<()> {
         let mut flags = 0;
         let mut set = |condition: bool, flag: u32| flags |= if condition { flag } else { 0 };
         set(!node.prefixes.is_empty(), node::flags::HAS_PREFIXES);
         set(!node.prefixes.allow.is_empty(), node::flags::DENY_OTHERS);
-        set(keeps_sources, node::flags::KEEPS_SOURCES);
+        set(reads_quotes, node::flags::READS_QUOTES);
         let settings = NodeSettings {
             unconfirmed_mask: self.unconfirmed_mask,
             flags,
@@ -328,6 +328,11 @@ impl Dataplane for Kernel {
             sum.add(&cpu.0);
         }
         Ok(sum)
+    }
+
+    fn backend_state(&self, id: BackendId) -> Result<(u64, u64)> {
+        let Raw(state) = self.backend_states.get(&id.0, 0)?;
+        Ok((state.open, state.established))
     }
 
     fn verdicts(&self) -> Result<Vec<(&'static str, u64)>> {

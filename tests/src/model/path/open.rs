@@ -15,6 +15,9 @@ use crate::model::{
 const PORTS_TRIED: u32 = 24;
 const PORTS_LEFT_ALONE: u32 = 6;
 
+/// The step from one port to the next.
+const PORT_STRIDE: u64 = 2_654_435_761;
+
 /// An attempt that another backend had.
 pub struct Before {
     backend: u32,
@@ -76,7 +79,11 @@ impl Model {
 
         let (place, leaves) = self.table_mut(&flow).take_place(flow);
         if let Some(leaves) = leaves {
-            self.evict(&leaves);
+            if self.table(&leaves).get(&leaves).is_some_and(|left| left.state.closed) {
+                self.table_mut(&leaves).remove(&leaves);
+            } else {
+                self.evict(&leaves);
+            }
         }
         let back = match service.forwarding {
             Forwarding::Nat => Some(self.take_port(&service, backend, &flow)?),
@@ -128,7 +135,9 @@ impl Model {
             } else {
                 let next = self.next_sources.entry(id).or_default();
                 *next += 1;
-                *next - 1
+                let all = u64::from(ports) * u64::try_from(sources.len()).unwrap_or(1);
+                // All ports in turn, but no two neighbours in a row.
+                (*next - 1) % all * PORT_STRIDE % all
             };
             let (round, offset) = (turn / u64::from(ports), turn % u64::from(ports));
             let port = first_port.wrapping_add(u16::try_from(offset).unwrap_or_default());

@@ -1,72 +1,22 @@
-//! ICMP messages (RFC 792, RFC 4443): what they say, the packet that an error quotes, and how both
-//! become those that a connection's other side understands.
-//!
-//! Knows bytes. Which connection a message is about, and where it goes, is the program's business.
+//! What differs between ICMP and `ICMPv6`: the one place where messages ask which it is.
 
 use lb_common::{
-    connection::{Connection, Flow},
-    net::{Addr4, Addr6, Address as _, Be16, TCP, UDP},
+    net::{Addr4, Addr6, Address as _},
     verdict::Verdict,
 };
 use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
+use super::TTL;
 use crate::{
     checksum,
-    ethernet::Ethernet,
-    family::{Family, Network, V4, V6},
-    frame::{Frame, put_address6},
+    family::{Family, V4, V6},
+    frame::{Extension, Frame, put_address6},
 };
 
-/// TTL and hop limit of packets of our own (RFC 1700's recommended default).
-pub const TTL: u8 = 64;
-
-/// The quoted packet, or the message itself, ends too early.
+/// The quoted packet ends too early, or is none.
 const CUT: Verdict = Verdict::DROP_MALFORMED_TRANSPORT;
 
-/// The header of an ICMP message.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Icmp {
-    /// Type.
-    pub kind: u8,
-    /// Code.
-    pub code: u8,
-    /// Checksum.
-    pub check: [u8; 2],
-    /// Identifier and sequence number, or an MTU, or a pointer.
-    pub rest: [u8; 4],
-}
-
-impl Icmp {
-    /// Bytes of the header.
-    pub const LEN: usize = size_of::<Self>();
-}
-
-/// The first eight bytes of a TCP or UDP header: all that an error has to quote (RFC 792).
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Start {
-    /// Source port.
-    pub source_port: [u8; 2],
-    /// Destination port.
-    pub destination_port: [u8; 2],
-    /// UDP's length, or half of TCP's sequence number.
-    pub middle: [u8; 2],
-    /// UDP's checksum, or the other half.
-    pub check: [u8; 2],
-}
-
-/// What follows [`Start`] in a TCP header, up to its checksum.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct TcpRest {
-    /// Acknowledgement number, header length, flags and window.
-    pub fields: [u8; 8],
-    /// Checksum.
-    pub check: [u8; 2],
-}
-
-/// What differs between ICMP and ICMPv6.
+/// What differs between ICMP and `ICMPv6`.
 pub trait Messages: Family {
     /// Type of an echo request.
     const ECHO: u8;
@@ -236,13 +186,29 @@ impl Messages for V6 {
     #[inline(always)]
     fn quoted(
         header: &Ipv6Hdr,
-        _frame: &mut Frame<'_>,
+        frame: &mut Frame<'_>,
         room: usize,
     ) -> Result<(u8, usize), Verdict> {
+        /// The fragment header's number (RFC 8200, section 4.5).
+        const FRAGMENT: u8 = 44;
+        /// The offset of a fragment; flags stand below it.
+        const OFFSET: u16 = !7;
         if header.vcf[0] >> 4 != 6 || room < Ipv6Hdr::LEN {
             return Err(CUT);
         }
-        Ok((header.next_hdr, room - Ipv6Hdr::LEN))
+        let room = room - Ipv6Hdr::LEN;
+        if header.next_hdr != FRAGMENT {
+            return Ok((header.next_hdr, room));
+        }
+        // Of all extension headers the one that packets too big for a link are likely to have.
+        let part = frame.take::<Extension>().ok_or(CUT)?;
+        if room < size_of::<Extension>() {
+            return Err(CUT);
+        }
+        if u16::from_be_bytes([part.rest[0], part.rest[1]]) & OFFSET != 0 {
+            return Err(Verdict::PASS_PROTOCOL);
+        }
+        Ok((part.next, room - size_of::<Extension>()))
     }
 
     #[inline(always)]
@@ -280,137 +246,4 @@ impl Messages for V6 {
         Self::set_source(header, source);
         Self::set_destination(header, destination);
     }
-}
-
-/// The packet that an error quotes, as far as it does.
-pub struct Quote<'a, F: Family> {
-    header: &'a mut F::Header,
-    protocol: u8,
-    source_port: &'a mut [u8; 2],
-    destination_port: &'a mut [u8; 2],
-    /// The transport checksum, where the quote is that long.
-    check: Option<&'a mut [u8; 2]>,
-}
-
-impl<'a, F: Messages> Quote<'a, F> {
-    /// Takes the packet quoted by the error whose header was taken off `frame`; `network` is what
-    /// the error's own IP header says.
-    ///
-    /// # Errors
-    ///
-    /// The verdict for a message that quotes no TCP or UDP ports. A drop is for a service's
-    /// packets only.
-    #[inline(always)]
-    pub fn take(frame: &mut Frame<'a>, network: &Network) -> Result<Self, Verdict> {
-        let room = (network.payload as usize).saturating_sub(Icmp::LEN);
-        let header = frame.take::<F::Header>().ok_or(CUT)?;
-        let (protocol, rest) = F::quoted(header, frame, room)?;
-        if protocol != TCP && protocol != UDP {
-            return Err(Verdict::PASS_PROTOCOL);
-        }
-        // The frame may be longer than the message: Ethernet's padding is no quote.
-        if rest < size_of::<Start>() {
-            return Err(CUT);
-        }
-        let Start { source_port, destination_port, check, .. } =
-            frame.take::<Start>().ok_or(CUT)?;
-        let check = if protocol == UDP {
-            Some(check)
-        } else if rest >= size_of::<Start>() + size_of::<TcpRest>() {
-            frame.take::<TcpRest>().map(|rest| &mut rest.check)
-        } else {
-            None
-        };
-        Ok(Self { header, protocol, source_port, destination_port, check })
-    }
-
-    /// The flow that goes against the quoted packet's.
-    #[inline(always)]
-    #[must_use]
-    pub fn back(&self) -> Flow<F::Address> {
-        Flow::new(
-            (F::destination(self.header), Be16::from_wire(*self.destination_port)),
-            (F::source(self.header), Be16::from_wire(*self.source_port)),
-            self.protocol,
-        )
-    }
-
-    /// Makes the quoted packet that of its connection's other side: the one that went against what
-    /// `connection` makes of the flow that goes against it. Returns by how much the sum of the
-    /// quote's words moves.
-    #[inline(always)]
-    fn translate(&mut self, connection: &Connection<F::Address>) -> u16 {
-        let rewrite = &connection.rewrite;
-        F::set_source(self.header, &rewrite.destination);
-        F::set_destination(self.header, &rewrite.source);
-        // Both directions have the same addresses and ports, and so the same deltas.
-        let delta = checksum::fold(u32::from(connection.network_delta) + checksum::TTL_STEP);
-        F::move_checksum(self.header, delta);
-        let old = word(*self.source_port) + word(*self.destination_port);
-        *self.source_port = rewrite.destination_port.to_wire();
-        *self.destination_port = rewrite.source_port.to_wire();
-        let new = word(*self.source_port) + word(*self.destination_port);
-        let delta = connection.transport_delta;
-        let mut moved = if F::SUMMED { checksum::delta(old, new) } else { delta };
-        if let Some(check) = &mut self.check {
-            let old = word(**check);
-            if self.protocol == UDP {
-                checksum::apply_udp(check, delta);
-            } else {
-                checksum::apply(check, delta);
-            }
-            moved =
-                checksum::fold(u32::from(moved) + u32::from(checksum::delta(old, word(**check))));
-        }
-        moved
-    }
-}
-
-/// Makes of an error the one that the end understands to which `connection` leads. Its source
-/// becomes the connection's, too, unless it is to `keep` its own.
-#[inline(always)]
-pub fn translate<F: Messages>(
-    header: &mut F::Header,
-    icmp: &mut Icmp,
-    mut quote: Quote<'_, F>,
-    connection: &Connection<F::Address>,
-    keep: bool,
-) {
-    let rewrite = &connection.rewrite;
-    let mut old = F::destination(header).sum();
-    let mut new = rewrite.destination.sum();
-    F::set_destination(header, &rewrite.destination);
-    if !keep {
-        old += F::source(header).sum();
-        new += rewrite.source.sum();
-        F::set_source(header, &rewrite.source);
-    }
-    let ends = checksum::delta(old, new);
-    F::move_checksum(header, ends);
-    F::decrement(header);
-    let mut moved = u32::from(quote.translate(connection));
-    if !F::SUMMED {
-        moved += u32::from(ends);
-    }
-    checksum::apply(&mut icmp.check, checksum::fold(moved));
-}
-
-/// Makes the reply of an echo request.
-#[inline(always)]
-pub fn answer_echo<F: Messages>(ethernet: &mut Ethernet, header: &mut F::Header, icmp: &mut Icmp) {
-    ethernet.turn();
-    F::turn(header);
-    let word = |kind: u8| word([kind, 0]);
-    checksum::apply(&mut icmp.check, checksum::delta(word(F::ECHO), word(F::ECHO_REPLY)));
-    icmp.kind = F::ECHO_REPLY;
-    // A message of zeros alone has the checksum of all ones (RFC 1624, section 3); of any other,
-    // either is right.
-    if icmp.check == [0; 2] && icmp.rest == [0; 4] {
-        icmp.check = [0xff; 2];
-    }
-}
-
-#[inline(always)]
-const fn word(bytes: [u8; 2]) -> u32 {
-    u16::from_ne_bytes(bytes) as u32
 }

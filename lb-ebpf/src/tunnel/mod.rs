@@ -1,5 +1,7 @@
 //! Tunnels: a client's packet, as it is, inside one to its backend.
 
+pub mod path;
+
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head};
 use lb_common::{
     backend::{Backend, Tunnel},
@@ -51,7 +53,7 @@ impl<'a, F: Family> Load<'a, F> {
             UDP => *transport.fields.checksum != [0; 2],
             _ => false,
         };
-        let promises = sum && transport.is_there;
+        let promises = sum && transport.covers_all;
         Self { header, network, promises, plain, verdict: Verdict::TO_BACKEND }
     }
 }
@@ -64,25 +66,28 @@ pub fn send<F: Tables>(
     entry: Entry<F::Address>,
     backend: &Backend<F::Address>,
 ) -> Result<Step, Verdict> {
+    let Load { header, network, promises, plain, verdict } = load;
     let connection = entry.get();
     let tunnel = maps::tunnel(connection.backend).ok_or(Verdict::DROP_INTERNAL)?;
     let gue = connection.forwarding() == forwarding::GUE;
     let overhead = encap::overhead(tunnel.family, gue);
     #[expect(clippy::cast_possible_truncation, reason = "less than fifty")]
-    let needed = load.network.length + overhead as u32;
-    if backend.mtu != 0 && needed > backend.mtu {
+    let needed = network.length + overhead as u32;
+    let mtu = path::mtu(connection.backend, backend.mtu, needed);
+    if mtu != 0 && needed > mtu {
         #[expect(clippy::cast_possible_truncation, reason = "less than fifty")]
-        let fits = backend.mtu.saturating_sub(overhead as u32);
+        let fits = mtu.saturating_sub(overhead as u32);
         return Ok(Step::with(Next::TOO_BIG, fits & 0xffff));
     }
     let hash = connection.answer;
     let hop = way_to(context, backend.hop, tunnel, needed, hash)?;
-    if load.verdict == Verdict::TO_BACKEND {
-        stats::packet(connection.backend, Direction::Forward, load.network.length);
+    if verdict == Verdict::TO_BACKEND {
+        stats::packet(connection.backend, Direction::Forward, network.length);
     }
-    F::decrement(load.header);
-    let inner = describe(&load, hash, load.plain && gue && tunnel.family == 6);
-    let tags = if load.plain { Tags::default() } else { tags(context)? };
+    F::decrement(header);
+    let summed = promises && plain && gue && tunnel.family == 6;
+    let inner = describe::<F>(header, &network, hash, summed);
+    let tags = if plain { Tags::default() } else { tags(context)? };
 
     // The packet's headers are not touched after this: they have other addresses.
     #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below fifty")]
@@ -92,19 +97,17 @@ pub fn send<F: Tables>(
         return Err(Verdict::DROP_INTERNAL);
     }
     wrap(context, tunnel, &inner, &hop, &tags, gue).ok_or(Verdict::DROP_INTERNAL)?;
-    Ok(Step::done(load.verdict, forward::leave(context, hop.interface)))
+    Ok(Step::done(verdict, forward::leave(context, hop.interface)))
 }
 
 /// What the outer headers take over.
 #[inline(always)]
-fn describe<F: Tables>(load: &Load<'_, F>, hash: u32, summed: bool) -> Inner {
-    let Load { header, network, promises, .. } = load;
-    let (identification, whole) = F::identification(header);
+fn describe<F: Tables>(header: &F::Header, network: &Network, hash: u32, summed: bool) -> Inner {
     let addresses = F::source(header).sum() + F::destination(header).sum();
-    let sum = (summed && *promises).then(|| encap::sum(F::header_sum(header), addresses, network));
+    let sum = summed.then(|| encap::sum(F::header_sum(header), addresses, network));
     #[expect(clippy::cast_possible_truncation, reason = "an IP packet's length, from a u16")]
     let length = network.length as u16;
-    Inner { protocol: F::IN_IP, class: F::class(header), whole, identification, length, hash, sum }
+    Inner { protocol: F::IN_IP, class: F::class(header), length, hash, sum }
 }
 
 /// The way to a tunnel's far end.
