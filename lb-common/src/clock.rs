@@ -21,7 +21,7 @@ pub const fn tick(jiffies: u64) -> u32 {
 #[must_use]
 #[expect(clippy::cast_possible_truncation, reason = "saturated just before")]
 pub const fn ticks(milliseconds: u64, hz: u64) -> u32 {
-    let ticks = (milliseconds.saturating_mul(hz) / 1000 >> TICK_SHIFT) + 1;
+    let ticks = ((milliseconds.saturating_mul(hz) / 1000) >> TICK_SHIFT) + 1;
     // Half the range: what is older counts as younger, see `age`.
     if ticks > (u32::MAX / 2) as u64 { u32::MAX / 2 } else { ticks as u32 }
 }

@@ -6,7 +6,7 @@ use crate::{
     net::{Address, Be16},
 };
 
-/// Mixes all bits of a word into all others: the finaliser of MurmurHash3 for 32 bits.
+/// Mixes all bits of a word into all others: the finaliser of `MurmurHash3` for 32 bits.
 #[inline(always)]
 #[must_use]
 const fn mix(mut word: u32) -> u32 {

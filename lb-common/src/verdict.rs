@@ -80,7 +80,7 @@ impl Verdict {
     #[inline(always)]
     #[must_use]
     pub const fn from_index(index: u32) -> Self {
-        if index < COUNT as u32 { Self(index) } else { Self::DROP_INTERNAL }
+        if (index as usize) < COUNT { Self(index) } else { Self::DROP_INTERNAL }
     }
 
     /// Index of its counter.

@@ -59,7 +59,6 @@ pub const fn source(tunnel: &Tunnel, hash: u32) -> [u32; 4] {
 /// GUE's source port: the flow's entropy, in the dynamic range (RFC 6335, section 6).
 #[inline(always)]
 #[must_use]
-#[expect(clippy::cast_possible_truncation, reason = "the high half")]
 pub const fn source_port(hash: u32) -> u16 {
     (hash >> 16) as u16 | 0xc000
 }

@@ -81,27 +81,28 @@ pub fn to_client<F: Tables>(
     context: *mut xdp_md,
     mut packet: Packet<'_, F>,
     entry: Entry<F::Address>,
-) -> Result<Step, Verdict> {
+) -> Step {
     let connection = entry.get();
     let length = packet.network.length;
     let least = maps::node().map_or(0, |node| node.least_mtu);
     if length > least
         && least != 0
-        && let Some(mtu) = too_big_for(context, connection.client.interface)
+        && let Some(mtu) = too_big_for(context, connection.client.interface, length)
     {
-        return Ok(Step::with(Next::TOO_BIG, mtu));
+        return Step::with(Next::TOO_BIG, mtu);
     }
     nat::translate::<F>(packet.header, &mut packet.transport, connection);
     stats::packet(connection.backend, Direction::Reverse, length);
-    Ok(Step::done(Verdict::TO_CLIENT, send(context, packet.ethernet, &connection.client)))
+    Step::done(Verdict::TO_CLIENT, send(context, packet.ethernet, &connection.client))
 }
 
 /// The MTU of an interface for which the packet is too big.
 #[inline(always)]
-fn too_big_for(context: *mut xdp_md, interface: u32) -> Option<u32> {
+fn too_big_for(context: *mut xdp_md, interface: u32, length: u32) -> Option<u32> {
     /// `BPF_MTU_CHK_RET_FRAG_NEEDED`.
     const TOO_BIG: i64 = 1;
-    let mut mtu = 0;
+    // Asked for the IP packet's length: the frame's has VLAN tags and padding in it.
+    let mut mtu = length;
     // SAFETY: the context is the program's, and the answer's place outlives the call.
     let answer = unsafe { bpf_check_mtu(context.cast(), interface, &raw mut mtu, 0, 0) };
     (answer == TOO_BIG).then_some(mtu & 0xffff)

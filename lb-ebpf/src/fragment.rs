@@ -37,7 +37,7 @@ pub fn remember<F: Tables>(packet: &Packet<'_, F>, part: Fragment) {
     };
     let key = key::<F>(packet.header, protocol, part);
     // The kernel makes room by forgetting another packet; should it fail, the rest is dropped.
-    let _ = F::fragments().insert(&key, &first, 0);
+    let _ = F::fragments().insert(key, first, 0);
 }
 
 /// The transport header of a later fragment, as its packet's first one told it; the protocol is
@@ -49,7 +49,7 @@ pub fn recall<'a, F: Tables>(
     part: Fragment,
 ) -> Result<Transport<'a>, Verdict> {
     let key = key::<F>(header, network.protocol, part);
-    if let Some(first) = F::fragments().get_ptr(&key) {
+    if let Some(first) = F::fragments().get_ptr(key) {
         // SAFETY: valid while the program runs; words that are written once.
         let FirstFragment { source_port, destination_port, protocol, seen } =
             unsafe { first.read() };

@@ -62,13 +62,13 @@ fn client_is_within<F: Tables>(
     client: &F::Address,
 ) -> bool {
     let key = ClientKey { service, address: client.prefix(settings.client_prefix) };
-    if let Some(due) = F::client_limits().get_ptr_mut(&key) {
+    if let Some(due) = F::client_limits().get_ptr_mut(key) {
         return is_within(&settings.client_limit, due);
     }
     // The first connection of a client not remembered; where two CPUs have one, both pass.
     let due = nanoseconds().wrapping_add(settings.client_limit.interval);
     // The kernel makes room by forgetting another client; should it fail, the limit is not kept.
-    let _ = F::client_limits().insert(&key, &due, 0);
+    let _ = F::client_limits().insert(key, due, 0);
     true
 }
 

@@ -283,7 +283,7 @@ fn carry<F: Tables>(
         }
         Direction::Reverse => {
             connection::follow_backend::<F>(entry, &flow, &packet.transport)?;
-            forward::to_client::<F>(context, packet, entry)
+            Ok(forward::to_client::<F>(context, packet, entry))
         }
     }
 }

@@ -5,6 +5,8 @@
 //! inside the kernel, by the benchmark's wrapper program, as fast as they can. It knows addresses and
 //! frames, and of the tables what the controller would write.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail it, like the test")]
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -138,7 +140,7 @@ impl<'a> Sender<'a> {
         (ran.return_value, [end(0), end(1)])
     }
 
-    fn from_client(&mut self, client: End) -> (u32, [End; 2]) {
+    fn client_sends(&mut self, client: End) -> (u32, [End; 2]) {
         self.send([client, (VIP4.octets(), SERVICE.port())])
     }
 }
@@ -158,7 +160,7 @@ impl<'a> Client<'a> {
 
     /// Returns NAT's end and the backend's, where the SYN gets there.
     fn opens(&mut self, client: End) -> Option<[End; 2]> {
-        let (action, ends) = self.opening.from_client(client);
+        let (action, ends) = self.opening.client_sends(client);
         (action == REDIRECT).then_some(ends)
     }
 
@@ -169,7 +171,7 @@ impl<'a> Client<'a> {
 
     /// Whether an acknowledgement goes where the connection is.
     fn reaches(&mut self, client: End, to: [End; 2]) -> bool {
-        self.acknowledgement.from_client(client) == (REDIRECT, to)
+        self.acknowledgement.client_sends(client) == (REDIRECT, to)
     }
 }
 

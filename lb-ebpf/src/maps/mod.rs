@@ -467,6 +467,7 @@ pub fn change_shared(number: *mut u64, seen: u64, value: u64) -> bool {
 /// What the longest prefix that matches an address says, in a scope.
 #[inline(always)]
 pub fn longest_prefix<F: Tables>(scope: u32, address: F::Address) -> Option<u32> {
+    #[expect(clippy::cast_possible_truncation, reason = "bits of an address")]
     let bits = u32::BITS + 8 * size_of::<F::Address>() as u32;
     F::prefixes().get(&PrefixKey::new(bits, ClientKey { service: scope, address })).copied()
 }

@@ -2,7 +2,7 @@
 //! stages work with.
 //!
 //! There are two roads to it. [`plain`] takes what nearly all packets are: no VLAN tag, no IP
-//! options, no fragment, TCP or UDP; everything stands at a constant offset. [`walk`] takes the
+//! options, no fragment, TCP or UDP; everything stands at a constant offset. [`layers`] takes the
 //! rest.
 
 mod transport;

@@ -17,7 +17,7 @@ pub fn recall<F: Tables>(
     client: &F::Address,
 ) -> Option<u32> {
     let key = ClientKey { service, address: *client };
-    let known = F::affinities().get_ptr(&key)?;
+    let known = F::affinities().get_ptr(key)?;
     // SAFETY: valid while the program runs; two words, of which a torn reading is an older client's
     // affinity or a younger one.
     let Affinity { backend, seen } = unsafe { known.read() };
@@ -42,5 +42,5 @@ pub fn remember<F: Tables>(
     let key = ClientKey { service, address: *client };
     let affinity = Affinity { backend, seen: seconds() };
     // The kernel makes room by forgetting another client; should it fail, this one is forgotten.
-    let _ = F::affinities().insert(&key, &affinity, u64::from(BPF_ANY));
+    let _ = F::affinities().insert(key, affinity, u64::from(BPF_ANY));
 }

@@ -12,7 +12,7 @@ use lb_common::{
 use lb_ebpf::{
     encap::{self, Inner},
     ethernet::{Ethernet, Tags},
-    family::{ETHER_IPV4, ETHER_IPV6, Family, Network},
+    family::{ETHER_IPV4, ETHER_IPV6, Family, Network, V4, V6},
     parse::Packet,
     tracking::Direction,
 };
@@ -122,9 +122,7 @@ fn way_to(
     if hop.is_known() {
         return Ok(hop);
     }
-    const AF_INET: u8 = 2;
-    const AF_INET6: u8 = 10;
-    let family = if tunnel.family == 4 { AF_INET } else { AF_INET6 };
+    let family = if tunnel.family == 4 { V4::AF } else { V6::AF };
     let network = Network { protocol: 0, length, payload: 0 };
     let ends = (encap::source(tunnel, hash), *tunnel.destination.words());
     forward::ask_kernel(context, family, network, ends).ok_or(Verdict::PASS_NO_NEXT_HOP)

@@ -84,17 +84,16 @@ pub fn learn<F: Tables + Messages>(context: *mut xdp_md) -> Option<()> {
 
 /// The backend of the connection that the packet at the front of `frame` is of, and its flow's hash.
 #[inline(always)]
-fn owner<F: Tables>(frame: &mut Frame<'_>) -> Option<(u32, u32)> {
+fn owner<F: Tables + Messages>(frame: &mut Frame<'_>) -> Option<(u32, u32)> {
     let header = frame.take::<F::Header>()?;
-    if F::options(header) {
-        return None;
-    }
+    let room = size_of::<F::Header>() + frame.remaining();
+    let (protocol, _) = F::quoted(header, frame, room).ok()?;
     let start = frame.take::<Start>()?;
     let scratch = F::scratch(Room::Packet)?;
     scratch.other = Flow::new(
         (F::source(header), Be16::from_wire(start.source_port)),
         (F::destination(header), Be16::from_wire(start.destination_port)),
-        F::protocol(header),
+        protocol,
     );
     let entry = maps::find::<F>(&scratch.other)?;
     let connection = entry.get();

@@ -97,7 +97,7 @@ impl Applier {
         }
         self.write_prefixes(Scope::Node, &written.0.prefixes)?;
         self.dataplane.write_node(&written.0, written.1)?;
-        self.held.node = wanted.node.clone();
+        self.held.node.clone_from(&wanted.node);
         self.node = Some(written);
         Ok(())
     }
@@ -251,7 +251,8 @@ mod tests {
 
     /// A policy of which some have prefixes.
     fn policy(id: u32) -> Policy {
-        let allow = if id % 2 == 0 { vec!["10.0.0.0/8".parse().unwrap()] } else { Vec::new() };
+        let allow =
+            if id.is_multiple_of(2) { vec!["10.0.0.0/8".parse().unwrap()] } else { Vec::new() };
         let prefixes = PrefixLists { allow, deny: Vec::new() };
         let settings = ServiceSettings { scheduler: id, ..ServiceSettings::default() };
         Policy { settings, prefixes }

@@ -60,7 +60,7 @@ impl Fake {
                 let prefixes = maps.prefixes.get(&Scope::Service(*id));
                 Policy { prefixes: prefixes.cloned().unwrap_or_default(), ..policy.clone() }
             });
-            tables.services.insert(*id, ServiceEntry { ring, live, policy, ..record.clone() });
+            tables.services.insert(*id, ServiceEntry { ring, policy, live, ..record.clone() });
         }
         assert!(maps.services.values().all(|id| maps.service_records.contains_key(id)));
         for id in maps.backend_records.keys() {

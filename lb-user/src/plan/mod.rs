@@ -75,6 +75,7 @@ pub struct ServiceEntry {
 
 /// A backend in the tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "four facts that do not depend on each other")]
 pub struct BackendEntry {
     /// The service's name.
     pub service: String,

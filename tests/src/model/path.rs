@@ -141,7 +141,12 @@ impl Model {
         };
         match sender {
             Sender::Client => {
-                self.follow_client(&packet)?;
+                let followed = self.follow_client(&packet);
+                if followed == Err(Stop::Overload) {
+                    // Its packets are nobody's from now on.
+                    self.table_mut(&flow).remove(&flow);
+                }
+                followed?;
                 self.send_to_backend(&packet)
             }
             Sender::Backend => {

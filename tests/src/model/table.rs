@@ -133,15 +133,14 @@ impl Table {
         Some(connection)
     }
 
-    /// Gives the next place to a flow; who had it before and is unconfirmed still has to go.
+    /// Gives the next place to a flow; who had it before and never was confirmed has to go.
     pub fn take_place(&mut self, flow: Flow) -> (usize, Option<Flow>) {
         let place = self.next_place % self.places.len();
         self.next_place += 1;
         let before = self.places[place].replace(flow);
         let leaves = before.filter(|before| {
-            self.by_client.get(before).is_some_and(|connection| {
-                connection.place == place && !connection.state.established
-            })
+            let holder = self.by_client.get(before);
+            holder.is_some_and(|holder| holder.place == place && !holder.state.established)
         });
         (place, leaves)
     }

@@ -375,7 +375,7 @@ fn an_error_cut_anywhere_is_relayed_whole_or_not_at_all() {
                         }
                         match way {
                             Way::Back => {
-                                assert_eq!(ran.verdict, "drop-malformed-transport", "{name}")
+                                assert_eq!(ran.verdict, "drop-malformed-transport", "{name}");
                             }
                             Way::Forth => {
                                 assert_eq!((ran.verdict, ran.action), ("pass-protocol", XDP_PASS));

@@ -133,7 +133,7 @@ impl Mode {
         let destination = kind.backend(link.backend).ip();
         let source = outer_source(far, gue, hash);
         let number = if inner.is_v4 { IPIP } else { IP6IP };
-        let [high, low] = [hash >> 16, hash & 0xffff].map(|half| u16::try_from(half).unwrap());
+        let high = u16::try_from(hash >> 16).unwrap();
         let mut outer = match (far, gue) {
             (Family::V4, false) => Frame::other4(number, inner.packet),
             (Family::V6, false) => Frame::other6(number, inner.packet),
@@ -151,8 +151,8 @@ impl Mode {
             .tos(inner.class)
             .ttl(64)
             .flow_label(hash & 0xf_ffff)
-            .dont_fragment(inner.is_kept_whole)
-            .id(if inner.is_kept_whole { 0 } else { inner.id ^ low })
+            .dont_fragment(true)
+            .id(0)
             .trailer(inner.trailer)
             .build()
     }
@@ -179,8 +179,6 @@ struct Inner<'a> {
     trailer: &'a [u8],
     is_v4: bool,
     class: u8,
-    id: u16,
-    is_kept_whole: bool,
     /// Whether its own checksum says what GUE's must be: its transport header follows an IP header
     /// without options, and covers all of the packet.
     is_summed: bool,
@@ -215,8 +213,6 @@ impl<'a> Inner<'a> {
             trailer,
             is_v4,
             class: if is_v4 { packet[1] } else { packet[0] << 4 | packet[1] >> 4 },
-            id: if is_v4 { be16(packet, 4) } else { 0 },
-            is_kept_whole: !is_v4 || be16(packet, 6) & 0x4000 != 0,
             is_summed,
         }
     }

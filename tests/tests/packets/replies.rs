@@ -145,7 +145,7 @@ fn a_short_packet_is_quoted_up_to_its_even_end() {
             let name = format!("{kind}, {length} bytes");
             let expected = to_client(&link, too_big(kind.family, least, &frame));
             replies(&harness, &name, "reply-too-big", &frame, &expected);
-            let padded = frame.clone().trailer(&vec![0; 80]);
+            let padded = frame.clone().trailer(&[0; 80]);
             replies(&harness, &name, "reply-too-big", &padded, &expected);
         }
     }

@@ -1,6 +1,6 @@
 //! The tables of one address family: that of the services' addresses.
 
-use std::{collections::HashMap as Memory, net::IpAddr};
+use std::{collections::HashSet, net::IpAddr};
 
 use anyhow::{Context as _, Result};
 use aya::{
@@ -159,12 +159,12 @@ impl<A: Address> FamilyTables<A> {
     /// Sets the prefixes of a scope: first what is added, then what goes, so that nobody is let in or
     /// kept out by halves of two lists that agree on him.
     pub(super) fn write_prefixes(&mut self, scope: u32, lists: &PrefixLists) -> Result<()> {
-        let mut known = Memory::new();
+        let mut known = HashSet::new();
         for key in self.prefixes.keys() {
             let key = key.context("read the prefixes")?;
             let Raw(ClientKey { service, address }) = key.data();
             if service == scope {
-                known.insert((key.prefix_len(), address), ());
+                known.insert((key.prefix_len(), address));
             }
         }
         let wanted = [(&lists.deny, prefix::DENY), (&lists.allow, prefix::ALLOW)];
@@ -181,7 +181,7 @@ impl<A: Address> FamilyTables<A> {
                 })?;
             }
         }
-        for (length, address) in known.into_keys() {
+        for (length, address) in known {
             let key = Key::new(length, Raw(ClientKey { service: scope, address }));
             absent_is_fine(self.prefixes.remove(&key))?;
         }

@@ -79,11 +79,7 @@ impl Model {
 
         let (place, leaves) = self.table_mut(&flow).take_place(flow);
         if let Some(leaves) = leaves {
-            if self.table(&leaves).get(&leaves).is_some_and(|left| left.state.closed) {
-                self.table_mut(&leaves).remove(&leaves);
-            } else {
-                self.evict(&leaves);
-            }
+            self.make_room(&leaves);
         }
         let back = match service.forwarding {
             Forwarding::Nat => Some(self.take_port(&service, backend, &flow)?),
@@ -166,19 +162,16 @@ impl Model {
         if !press || (established && !closed) {
             return Ok(false);
         }
-        if closed {
-            self.table_mut(&holder).remove(&holder);
-        } else {
-            self.evict(&holder);
-        }
+        self.make_room(&holder);
         Ok(true)
     }
 
-    /// Ends an unconfirmed connection that has to make room.
-    fn evict(&mut self, client: &Flow) {
+    /// Removes a connection that is over and only lingers, or ends one that is unconfirmed.
+    fn make_room(&mut self, client: &Flow) {
+        let lingers = self.table(client).get(client).is_some_and(|known| known.state.closed);
         self.end(client);
         if let Some(connection) = self.table_mut(client).remove(client) {
-            self.load_mut(connection.backend).evicted += 1;
+            self.load_mut(connection.backend).evicted += u64::from(!lingers);
         }
     }
 
