@@ -53,7 +53,11 @@ pub fn passed(kind: Kind) -> Vec<(&'static str, Frame, &'static str)> {
         ("a protocol of no name", frame.clone().protocol(253), "pass-protocol"),
     ];
     if kind.is_v4() {
-        cases.extend([("no payload at all", Frame::other4(ICMP, &[]), "pass-protocol")]);
+        cases.extend([(
+            "an echo reply",
+            Frame::other4(ICMP, &[0, 0, 0xff, 0xff, 0, 0, 0, 0]),
+            "pass-protocol",
+        )]);
     } else {
         cases.extend([
             ("no next header", Frame::other6(59, &[]), "pass-protocol"),
