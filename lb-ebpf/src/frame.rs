@@ -19,6 +19,31 @@ use crate::{
 /// Bytes that [`Frame::sum`] sums up at the most.
 pub const SUMMED: usize = 128;
 
+/// A TCP header without options (RFC 9293, section 3.1), as bytes: network-types' own takes its flags
+/// apart bit by bit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp {
+    /// Source port.
+    pub source_port: [u8; 2],
+    /// Destination port.
+    pub destination_port: [u8; 2],
+    /// Sequence number.
+    pub sequence: [u8; 4],
+    /// Acknowledgement number.
+    pub acknowledgement: [u8; 4],
+    /// Length of the header in words, in the high half.
+    pub offset: u8,
+    /// Flags.
+    pub flags: u8,
+    /// Window.
+    pub window: [u8; 2],
+    /// Checksum.
+    pub checksum: [u8; 2],
+    /// Urgent pointer.
+    pub urgent: [u8; 2],
+}
+
 /// The first eight bytes of an IPv6 extension header (RFC 8200, section 4).
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +69,8 @@ unsafe impl Header for Ethernet {}
 unsafe impl Header for Tag {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
 unsafe impl Header for Extension {}
+// SAFETY: `repr(C)`, of bytes and arrays of bytes.
+unsafe impl Header for Tcp {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
 unsafe impl Header for Ipv4Hdr {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.

@@ -20,7 +20,7 @@ pub enum Direction {
 #[inline(always)]
 #[must_use]
 pub const fn asks(flags: Flags) -> bool {
-    flags.syn && !flags.ack
+    flags.syn() && !flags.ack()
 }
 
 /// Whether an acknowledgement is one of the backend's SYN, whose number is `answer`, or of the
@@ -38,13 +38,13 @@ pub const fn acknowledges(number: u32, answer: u32) -> bool {
 #[must_use]
 pub const fn advance_client(now: u32, flags: Flags, proved: bool) -> u32 {
     let mut bits = 0;
-    if flags.rst {
+    if flags.rst() {
         bits |= state::CLOSED;
     }
-    if flags.fin {
+    if flags.fin() {
         bits |= state::CLIENT_FIN;
     }
-    if proved && now & state::ANSWERED != 0 && !flags.syn {
+    if proved && now & state::ANSWERED != 0 && !flags.syn() {
         bits |= state::ESTABLISHED;
     }
     close(now, bits)
@@ -55,10 +55,10 @@ pub const fn advance_client(now: u32, flags: Flags, proved: bool) -> u32 {
 #[must_use]
 pub const fn advance_backend(now: u32, flags: Flags, answers: bool) -> u32 {
     let mut bits = 0;
-    if flags.rst {
+    if flags.rst() {
         bits |= state::CLOSED;
     }
-    if flags.fin {
+    if flags.fin() {
         bits |= state::BACKEND_FIN;
         if now & state::CLIENT_FIN == 0 {
             bits |= state::BACKEND_FIRST;
@@ -126,16 +126,16 @@ pub const fn again(now: u32, age: u32, redispatch: bool) -> Again {
 mod tests {
     use super::{Direction::*, *};
 
-    const SYN: Flags = Flags { syn: true, ack: false, fin: false, rst: false };
-    const SYN_ACK: Flags = Flags { syn: true, ack: true, fin: false, rst: false };
-    const ACK: Flags = Flags { syn: false, ack: true, fin: false, rst: false };
-    const FIN: Flags = Flags { syn: false, ack: true, fin: true, rst: false };
-    const RST: Flags = Flags { syn: false, ack: false, fin: false, rst: true };
+    const SYN: Flags = Flags(0x02);
+    const SYN_ACK: Flags = Flags(0x12);
+    const ACK: Flags = Flags(0x10);
+    const FIN: Flags = Flags(0x11);
+    const RST: Flags = Flags(0x04);
 
     fn step(now: u32, way: Direction, flags: Flags) -> u32 {
         match way {
-            Forward => advance_client(now, flags, flags.ack),
-            Reverse => advance_backend(now, flags, flags.syn && flags.ack),
+            Forward => advance_client(now, flags, flags.ack()),
+            Reverse => advance_backend(now, flags, flags.syn() && flags.ack()),
         }
     }
 
@@ -194,7 +194,7 @@ mod tests {
         for (first, second) in [(SYN, ACK), (Flags::default(), Flags::default())] {
             let once = advance_one_way(0, first);
             assert_eq!(once, state::ANSWERED);
-            assert_eq!(advance_one_way(once, first) & state::ESTABLISHED != 0, !first.syn);
+            assert_eq!(advance_one_way(once, first) & state::ESTABLISHED != 0, !first.syn());
             assert_eq!(advance_one_way(once, second), state::ESTABLISHED);
         }
     }

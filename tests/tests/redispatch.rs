@@ -1,8 +1,6 @@
 //! A backend that refuses loses the attempt, not the client: its own retransmission finds another one,
 //! and no request fails. Nothing probes here: the program alone sees it.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test may fail it, like the test")]
-
 use std::net::SocketAddr;
 
 use evenkeel_tests::{

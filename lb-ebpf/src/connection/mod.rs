@@ -88,16 +88,19 @@ pub fn follow_client<F: Tables>(
 ) -> Result<(), Verdict> {
     entry.touch(now());
     let before = entry.state();
+    let moved = entry.get().client != client;
+    if before & state::ESTABLISHED != 0 && transport.flags.are_quiet() && !moved {
+        return Ok(());
+    }
     if entry.get().forwarding() > forwarding::NAT {
         let bits = tracking::advance_one_way(before, transport.flags);
         return if bits == 0 { Ok(()) } else { advance::<F>(entry, None, bits) };
     }
     let proved = before & state::ESTABLISHED == 0
         && (transport.protocol != TCP
-            || (transport.flags.ack
+            || (transport.flags.ack()
                 && tracking::acknowledges(transport.number, entry.get().answer)));
     let bits = tracking::advance_client(before, transport.flags, proved);
-    let moved = entry.get().client != client;
     if bits == 0 && !moved {
         return Ok(());
     }
@@ -122,10 +125,13 @@ pub fn follow_backend<F: Tables>(
     entry.touch(now());
     let flags = transport.flags;
     let before = entry.state();
-    let answers = transport.protocol != TCP || (flags.syn && flags.ack);
+    if before & state::ANSWERED != 0 && flags.are_quiet() {
+        return Ok(());
+    }
+    let answers = transport.protocol != TCP || (flags.syn() && flags.ack());
     let bits = tracking::advance_backend(before, flags, answers);
     // A SYN-ACK sent again may have another number: of cookies, or of a server that started anew.
-    let numbered = flags.syn && before & state::ESTABLISHED == 0;
+    let numbered = flags.syn() && before & state::ESTABLISHED == 0;
     if bits == 0 && !numbered {
         return Ok(());
     }
@@ -138,13 +144,13 @@ pub fn follow_backend<F: Tables>(
         forward.set_answer(u32::from_be(transport.number).wrapping_add(1).to_be());
     }
     let backend = entry.get().backend;
-    if flags.rst && before & (state::ANSWERED | state::CLOSED) == 0 {
+    if flags.rst() && before & (state::ANSWERED | state::CLOSED) == 0 {
         return refused::<F>(entry, forward, bits);
     }
     if bits & state::ANSWERED != 0 && transport.protocol == TCP {
         stats::handshake(backend, microseconds().wrapping_sub(entry.get().opened));
     }
-    if bits & state::CLOSED != 0 && flags.rst && before & state::ESTABLISHED != 0 {
+    if bits & state::CLOSED != 0 && flags.rst() && before & state::ESTABLISHED != 0 {
         stats::reset(backend);
     }
     advance::<F>(forward, Some(entry), bits)

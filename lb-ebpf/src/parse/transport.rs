@@ -4,22 +4,57 @@ use lb_common::{
     net::{Be16, TCP, UDP},
     verdict::Verdict,
 };
-use network_types::{tcp::TcpHdr, udp::UdpHdr};
+use network_types::udp::UdpHdr;
 
-use crate::{family::Network, frame::Frame};
+use crate::{
+    family::Network,
+    frame::{Frame, Tcp},
+};
 
-/// The TCP flags that a connection's state depends on. All clear for UDP.
+/// The TCP flags as they stand in the header; none for UDP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "four bits of the header, as they stand there")]
-pub struct Flags {
-    /// Synchronize.
-    pub syn: bool,
-    /// Acknowledge.
-    pub ack: bool,
+pub struct Flags(pub u8);
+
+impl Flags {
+    const FIN: u8 = 1;
+    const SYN: u8 = 1 << 1;
+    const RST: u8 = 1 << 2;
+    const ACK: u8 = 1 << 4;
+
     /// No more data from the sender.
-    pub fin: bool,
+    #[inline(always)]
+    #[must_use]
+    pub const fn fin(self) -> bool {
+        self.0 & Self::FIN != 0
+    }
+
+    /// Synchronize.
+    #[inline(always)]
+    #[must_use]
+    pub const fn syn(self) -> bool {
+        self.0 & Self::SYN != 0
+    }
+
     /// Reset.
-    pub rst: bool,
+    #[inline(always)]
+    #[must_use]
+    pub const fn rst(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+
+    /// Acknowledge.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ack(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+
+    /// Whether they neither open nor end anything.
+    #[inline(always)]
+    #[must_use]
+    pub const fn are_quiet(self) -> bool {
+        self.0 & (Self::FIN | Self::SYN | Self::RST) == 0
+    }
 }
 
 /// The fields of a TCP or UDP header that the data path reads and writes.
@@ -107,28 +142,24 @@ impl<'a> Transport<'a> {
 
     #[inline(always)]
     fn parse_tcp(frame: &mut Frame<'a>, network: &Network) -> Result<Self, Verdict> {
-        let tcp = frame.take::<TcpHdr>().ok_or(Verdict::DROP_MALFORMED_TRANSPORT)?;
-        let header_length = u32::from(tcp.doff()) * 4;
+        let tcp = frame.take::<Tcp>().ok_or(Verdict::DROP_MALFORMED_TRANSPORT)?;
+        let header_length = u32::from(tcp.offset >> 4) * 4;
         if header_length < 20 || header_length > network.payload {
             return Err(Verdict::DROP_MALFORMED_TRANSPORT);
         }
-        let flags = Flags {
-            syn: tcp.syn() != 0,
-            ack: tcp.ack() != 0,
-            fin: tcp.fin() != 0,
-            rst: tcp.rst() != 0,
-        };
+        let flags = Flags(tcp.flags);
         // RFC 9293, 3.10.7: no segment opens and closes at once.
-        if flags.syn && (flags.fin || flags.rst) {
+        if flags.syn() && (flags.fin() || flags.rst()) {
             return Err(Verdict::DROP_MALFORMED_TRANSPORT);
         }
-        let number = u32::from_ne_bytes(if flags.syn { tcp.seq } else { tcp.ack_seq });
-        let TcpHdr { source, dest, check, .. } = tcp;
+        let number =
+            u32::from_ne_bytes(if flags.syn() { tcp.sequence } else { tcp.acknowledgement });
+        let Tcp { source_port, destination_port, checksum, .. } = tcp;
         Ok(Self {
             protocol: TCP,
             flags,
             number,
-            fields: Fields { source_port: source, destination_port: dest, checksum: check },
+            fields: Fields { source_port, destination_port, checksum },
             is_there: true,
             covers_all: true,
         })

@@ -181,7 +181,8 @@ impl Applier {
             if moved {
                 self.dataplane.write_ring(*id, &service.ring)?;
             }
-            if fresh || moved {
+            // A ring that was emptied when the service retired is not told by what it holds now.
+            if fresh || moved || !live {
                 self.write_policy(*id, service)?;
             }
             if !live {
