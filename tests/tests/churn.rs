@@ -42,8 +42,13 @@ fn churn(family: Family, service: &str, keep_alive: bool, seconds: u64) -> Summa
         .iter()
         .map(|host| stage.balancer.counters(service, &host.name).unwrap().connections)
         .collect();
+    // An attempt that a backend did not answer in time takes another turn, out of order; each is a SYN
+    // sent again, of which there are few.
+    let json = stage.balancer.json(&["counters", service]).unwrap();
+    let failures = |at: usize| &json["services"][0]["backends"][at]["failures"];
+    let redispatched: u64 = (0..2).map(|at| failures(at)["redispatched"].as_u64().unwrap()).sum();
     let difference = counters[0].abs_diff(counters[1]);
-    assert!(difference <= 1, "equal weights share {counters:?}");
+    assert!(difference <= 1 + 2 * redispatched, "share {counters:?}, {redispatched} again");
     let connections: u64 = counters.iter().sum();
     if keep_alive {
         assert!(connections >= u64::from(AT_ONCE), "{connections} connections");

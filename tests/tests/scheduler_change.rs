@@ -1,8 +1,6 @@
 //! A service's scheduler changes while it runs: open connections stay where they are, new ones follow the
 //! new one, and the file says so.
 
-#![expect(clippy::unwrap_used, reason = "a helper of a test may fail it, like the test")]
-
 use evenkeel_tests::{
     http::Connection,
     load::{Load, Pattern},
