@@ -55,6 +55,21 @@ pub(crate) fn is_available(shell: &Shell, package: &str) -> bool {
     })
 }
 
+/// Whether all of `packages` can be had. Lists that lack one may only be old: they are fetched anew
+/// before it counts as not to be had.
+pub(crate) fn are_available(shell: &Shell, packages: &[&str]) -> Result<bool> {
+    let all = || packages.iter().all(|package| is_available(shell, package));
+    ensure_lists(shell)?;
+    if all() {
+        return Ok(true);
+    }
+    if let Err(error) = update_lists(shell) {
+        eprintln!("warning: {error:#}");
+        return Ok(false);
+    }
+    Ok(all())
+}
+
 /// Installs `packages`. Nothing that is installed is removed for them: a conflict is an error.
 pub(crate) fn install(shell: &Shell, packages: &[&str]) -> Result<()> {
     let attempt = || {

@@ -93,8 +93,7 @@ fn debian_is_open(shell: &Shell, missing: &Missing) -> Result<bool> {
     if !host::can_install() {
         return Ok(false);
     }
-    host::ensure_lists(shell)?;
-    Ok(DEBIAN_PACKAGES.iter().all(|package| host::is_available(shell, package)))
+    host::are_available(shell, &DEBIAN_PACKAGES)
 }
 
 fn install_debian(shell: &Shell, linker: bool) -> Result<()> {
