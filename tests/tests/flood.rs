@@ -208,7 +208,7 @@ fn cpus() -> [usize; 2] {
     [cpus.next().unwrap(), cpus.next().unwrap()]
 }
 
-/// A wrapper's plan, as `lb-ebpf/src/bin/bench.rs` reads it.
+/// A wrapper's plan, as `lb-ebpf/src/bin/bench/` reads it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Plan {

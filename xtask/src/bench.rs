@@ -21,6 +21,9 @@ pub(crate) struct Options {
     /// Measure one part only.
     #[arg(long)]
     only: Option<Part>,
+    /// Of the packets only those whose name contains this, like `NAT` or `new connection`.
+    #[arg(long)]
+    filter: Option<String>,
     /// Measure requests through haproxy, nginx stream and nftables too, in the same rounds.
     #[arg(long)]
     peers: bool,
@@ -74,6 +77,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         .env("EVENKEEL_BIN", target.join("release/evenkeel"));
     if options.quick {
         bench = bench.arg("--quick");
+    }
+    if let Some(part) = &options.filter {
+        bench = bench.args(["--filter", part]);
     }
     if options.peers {
         bench = bench.arg("--peers");

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::{
-    Ebpf,
+    Ebpf, EbpfLoader,
     maps::{Array, MapData, ProgramArray},
     programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp},
 };
@@ -30,7 +30,7 @@ const ENCAPSULATION: usize = 64;
 /// any scenario but a flood takes.
 pub const UNCONFIRMED: u32 = 131_072;
 
-/// A wrapper's plan, as `lb-ebpf/src/bin/bench.rs` reads it.
+/// A wrapper's plan, as `lb-ebpf/src/bin/bench/` reads it.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Plan {
@@ -59,6 +59,8 @@ pub struct Clients {
 pub enum Target {
     /// One that does nothing.
     Empty,
+    /// The bare hot path that DESIGN.md calls the trial.
+    Trial,
     /// The balancer.
     Balancer,
 }
@@ -89,8 +91,11 @@ impl Bench {
         let fresh = services::fill(&mut datapath.tables)?;
 
         let object = fs::read(wrapper).with_context(|| format!("read {}", wrapper.display()))?;
-        let mut wrapper = Ebpf::load(&object).context("load the wrapper's maps")?;
-        for name in ["restore", "empty"] {
+        let mut wrapper = EbpfLoader::new()
+            .map_max_entries("FLOWS", connections)
+            .load(&object)
+            .context("load the wrapper's maps")?;
+        for name in ["restore", "empty", "trial"] {
             program(&mut wrapper, name)?.load().with_context(|| format!("load {name}"))?;
         }
         let plan = Array::try_from(wrapper.take_map("PLAN").context("no map PLAN")?)?;
@@ -178,15 +183,18 @@ impl Bench {
     /// Runs the wrapper and the target `repeat` times. Returns the mean time of one run, by the
     /// kernel's clock, in whole nanoseconds.
     pub fn run(&mut self, target: Target, repeat: u32) -> Result<Duration> {
-        let empty = self.wrapper.program("empty").context("no program empty")?;
-        let empty: &Xdp = empty.try_into()?;
+        let own = |name: &str| -> Result<&Xdp> {
+            let program =
+                self.wrapper.program(name).with_context(|| format!("no program {name}"))?;
+            Ok(program.try_into()?)
+        };
         let fd: &ProgramFd = match target {
-            Target::Empty => empty.fd()?,
+            Target::Empty => own("empty")?.fd()?,
+            Target::Trial => own("trial")?.fd()?,
             Target::Balancer => self.datapath.programs.balancer()?.fd()?,
         };
         self.targets.set(0, fd, 0).context("point the wrapper at its target")?;
-        let restore = self.wrapper.program("restore").context("no program restore")?;
-        let restore: &Xdp = restore.try_into()?;
+        let restore = own("restore")?;
         let options =
             TestRunOptions { data_in: Some(&[0; FRAME]), repeat, ..TestRunOptions::new() };
         let result = restore.test_run(options).context("run the wrapper")?;

@@ -29,6 +29,9 @@ struct Arguments {
     /// Measure one part only.
     #[arg(long)]
     only: Option<Part>,
+    /// Of the packets only those whose name contains this.
+    #[arg(long)]
+    filter: Option<String>,
     /// Measure requests through other balancers too.
     #[arg(long)]
     peers: bool,
@@ -61,7 +64,8 @@ fn main() -> Result<()> {
 
     let mut report = report::Report { machine, packets: None, requests: None };
     if wants(Part::Packets) {
-        let packets = packets::measure(&arguments.wrapper, arguments.quick)?;
+        let packets =
+            packets::measure(&arguments.wrapper, arguments.quick, arguments.filter.as_deref())?;
         println!("\n{packets}");
         report.packets = Some(packets);
     }

@@ -1,14 +1,14 @@
 //! The cost of a packet: the program's time in the kernel's test-run, less that of a program that
 //! does nothing.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{fs, path::Path, thread};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 use crate::{
     datapath::{Bench, Target},
-    report::{Cost, Packets},
+    report::{Cost, Packets, Times},
     scenarios::{self, Scenario},
 };
 
@@ -20,7 +20,8 @@ const CONNECTIONS: u32 = 8_000_000;
 const BYTES_A_CONNECTION: u64 = 2 * (112 + 160 + 2 * 32);
 
 /// Runs every scenario for some rounds, and the empty program before each.
-pub fn measure(wrapper: &Path, quick: bool) -> Result<Packets> {
+/// Of the scenarios only those whose name contains `filter`, if there is one.
+pub fn measure(wrapper: &Path, quick: bool, filter: Option<&str>) -> Result<Packets> {
     let (connections, many, rounds) =
         if quick { (500_000, 10_000, 3) } else { (affordable(CONNECTIONS)?, 1_000_000, 11) };
     // On a thread of its own, which stays on one CPU.
@@ -30,7 +31,13 @@ pub fn measure(wrapper: &Path, quick: bool) -> Result<Packets> {
             eprintln!("making tables for {connections} connections");
             let mut bench = Bench::new(wrapper, connections)?;
             eprintln!("opening {many} connections");
-            let scenarios = scenarios::prepare(&bench, many)?;
+            let mut scenarios = scenarios::prepare(&bench, many)?;
+            scenarios.retain(|scenario| filter.is_none_or(|part| scenario.name.contains(part)));
+            ensure!(
+                !scenarios.is_empty(),
+                "no packet's name contains `{}`; without --filter the table shows them all",
+                filter.unwrap_or_default()
+            );
             let costs = all(&mut bench, &scenarios, rounds, if quick { 4 } else { 1 })?;
             Ok(Packets { connections, costs })
         });
@@ -44,10 +51,10 @@ fn all(bench: &mut Bench, scenarios: &[Scenario], rounds: u32, less: u32) -> Res
     // The first round only warms up.
     for round in 0..=rounds {
         for (scenario, cost) in scenarios.iter().zip(&mut costs) {
-            let pair = once(bench, scenario, scenario.repeat / less)
+            let times = once(bench, scenario, scenario.repeat / less)
                 .with_context(|| scenario.name.clone())?;
             if round > 0 {
-                cost.rounds.push(pair);
+                cost.rounds.push(times);
             }
         }
         eprintln!("packets: round {round} of {rounds}");
@@ -55,17 +62,24 @@ fn all(bench: &mut Bench, scenarios: &[Scenario], rounds: u32, less: u32) -> Res
     Ok(costs)
 }
 
-/// Times the empty program and the balancer, in this order.
-fn once(bench: &mut Bench, scenario: &Scenario, repeat: u32) -> Result<(Duration, Duration)> {
+/// Times the empty program, the trial where it knows such packets, and the balancer, in this order.
+fn once(bench: &mut Bench, scenario: &Scenario, repeat: u32) -> Result<Times> {
     bench.prepare(&scenario.frame, scenario.clients)?;
     if let Some(first) = &scenario.before {
         bench.send(first)?;
     }
-    if !scenario.opens {
-        // Both programs see the same clients.
-        bench.rewind()?;
-    }
+    // All programs see the same clients, unless these are to be new.
+    let start = |bench: &mut Bench| if scenario.opens { Ok(()) } else { bench.rewind() };
+    start(bench)?;
     let empty = bench.run(Target::Empty, repeat)?;
+    let trial = match scenario.trial {
+        Some(_) => {
+            start(bench)?;
+            Some(bench.run(Target::Trial, repeat)?)
+        }
+        None => None,
+    };
+    start(bench)?;
     let before = bench.verdicts()?;
     let balancer = bench.run(Target::Balancer, repeat)?;
     let after = bench.verdicts()?;
@@ -79,7 +93,7 @@ fn once(bench: &mut Bench, scenario: &Scenario, repeat: u32) -> Result<(Duration
     if scenario.opens {
         bench.clear_fresh()?;
     }
-    Ok((empty, balancer))
+    Ok(Times { empty, trial, balancer })
 }
 
 /// As many connections as half of the free memory holds, by halves of what is wanted.

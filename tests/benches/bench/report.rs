@@ -76,27 +76,51 @@ pub struct Packets {
 pub struct Cost {
     name: String,
     target: Option<u32>,
+    trial: Option<u32>,
     repeat: u32,
-    /// A packet's time with the empty program and with the balancer, round by round.
-    pub rounds: Vec<(Duration, Duration)>,
+    /// A packet's times, round by round.
+    pub rounds: Vec<Times>,
+}
+
+/// A packet's time with each program, in one round.
+#[derive(Clone, Copy)]
+pub struct Times {
+    /// With the one that does nothing.
+    pub empty: Duration,
+    /// With the trial, where it knows such packets.
+    pub trial: Option<Duration>,
+    /// With the balancer.
+    pub balancer: Duration,
 }
 
 impl Cost {
     /// Not measured yet.
     pub fn new(scenario: &Scenario) -> Self {
-        let Scenario { name, target, repeat, .. } = scenario;
-        Self { name: name.clone(), target: *target, repeat: *repeat, rounds: Vec::new() }
+        let Scenario { name, target, trial, repeat, .. } = scenario;
+        let (target, trial, repeat) = (*target, *trial, *repeat);
+        Self { name: name.clone(), target, trial, repeat, rounds: Vec::new() }
     }
 
     fn net(&self) -> Spread {
-        Spread::of(self.rounds.iter().map(|(empty, whole)| ns(*whole) - ns(*empty)))
+        Spread::of(self.rounds.iter().map(|times| ns(times.balancer) - ns(times.empty)))
+    }
+
+    /// The trial's net time.
+    fn net_trial(&self) -> Option<Spread> {
+        let net = |times: &Times| times.trial.map(|trial| ns(trial) - ns(times.empty));
+        self.trial.map(|_| Spread::of(self.rounds.iter().filter_map(net)))
     }
 
     fn json(&self) -> Value {
-        let rounds: Vec<_> = self.rounds.iter().map(|(e, w)| [ns(*e), ns(*w)]).collect();
+        let round = |times: &Times| {
+            let Times { empty, trial, balancer } = *times;
+            json!({ "empty": ns(empty), "trial": trial.map(ns), "balancer": ns(balancer) })
+        };
+        let rounds: Vec<_> = self.rounds.iter().map(round).collect();
         json!({
             "name": self.name, "target": self.target, "net": self.net().json(),
-            "packets_a_round": self.repeat, "rounds_empty_and_whole": rounds,
+            "trial": self.net_trial().as_ref().map(Spread::json), "packets_a_round": self.repeat,
+            "rounds": rounds,
         })
     }
 }
@@ -115,10 +139,14 @@ impl fmt::Display for Packets {
             "ns per packet, net of an empty program; tables for {} connections",
             self.connections
         )?;
+        writeln!(
+            f,
+            "x trial: in units of a bare hot path measured beside it, and what the target is in them"
+        )?;
         write!(
             f,
-            "{:40} {:>6} {:>7} {:>6}  {:>11}",
-            "packet", "ours", "target", "ratio", "spread"
+            "{:40} {:>6} {:>11} {:>7} {:>6} {:>6} {:>8} {:>6}",
+            "packet", "ours", "spread", "target", "ratio", "trial", "x trial", "target"
         )?;
         for cost in &self.costs {
             let Spread { median, least, most } = cost.net();
@@ -126,7 +154,12 @@ impl fmt::Display for Packets {
                 (format!("{target}"), format!("{:.2}", median / f64::from(target)))
             });
             let spread = format!("{least:.0}-{most:.0}");
-            write!(f, "\n{:40} {median:>6.0} {target:>7} {ratio:>6}  {spread:>11}", cost.name)?;
+            write!(f, "\n{:40} {median:>6.0} {spread:>11} {target:>7} {ratio:>6}", cost.name)?;
+            let (Some(trial), Some(theirs)) = (cost.net_trial(), cost.trial) else { continue };
+            write!(f, " {:>6.0} {:>8.2}", trial.median, median / trial.median)?;
+            if let Some(target) = cost.target {
+                write!(f, " {:>6.2}", f64::from(target) / f64::from(theirs))?;
+            }
         }
         Ok(())
     }

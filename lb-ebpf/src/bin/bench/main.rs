@@ -11,6 +11,8 @@
 #![feature(core_intrinsics)]
 #![expect(missing_docs, reason = "the macro repeats each program under its own, undocumented name")]
 
+mod trial;
+
 use core::{
     intrinsics::{AtomicOrdering, atomic_xadd},
     ptr::addr_of_mut,
