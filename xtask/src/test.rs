@@ -37,7 +37,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
         let examples = cargo().args(["test", "--quiet", "--workspace", "--doc"]);
         examples.run().context("some examples in the documentation failed")?;
     }
-    let tests = cargo().args(["nextest", "run", "--workspace"]).args(filters);
+    let tests = cargo().args(["nextest", "run", "--workspace", "--no-fail-fast"]).args(filters);
     tests.run().context("some tests failed")
 }
 
