@@ -4,6 +4,7 @@
 //! again and ends them (see `lb-ebpf/src/expire.rs`). Nothing here writes the table.
 
 use std::{
+    cmp::Reverse,
     collections::HashMap,
     os::fd::AsFd as _,
     sync::OnceLock,
@@ -34,6 +35,9 @@ use crate::{
 
 /// Entries read by one system call.
 const BATCH: usize = 4096;
+
+/// Idle entries that are put in order at once: some fifty megabytes.
+const MOST_IDLE: usize = 1 << 20;
 
 /// How long a connection may be idle in each state.
 #[derive(Clone, Copy, Debug)]
@@ -216,7 +220,7 @@ fn walk_family<A: Address>(
     judge: &impl Fn(u8, &Seen) -> Option<u32>,
     census: &mut Census,
 ) -> Result<()> {
-    let mut candidates: Vec<Candidate<A>> = Vec::with_capacity(MAX_CANDIDATES);
+    let mut idle: Vec<(u32, Candidate<A>)> = Vec::new();
     let mut failure = None;
     bpf::read_all::<Flow<A>, Connection<A>>(map.fd().as_fd(), BATCH, |flows, entries| {
         for (flow, entry) in flows.iter().zip(entries) {
@@ -235,38 +239,47 @@ fn walk_family<A: Address>(
                 last_packet: entry.last_seen,
             };
             let Some(idle_ticks) = judge(flow.protocol(), &seen) else { continue };
-            candidates.push(Candidate { flow: *flow, idle_ticks });
-            if candidates.len() == MAX_CANDIDATES {
-                end(expire, family, &mut candidates, census, &mut failure);
+            idle.push((entry.opened, Candidate { flow: *flow, idle_ticks }));
+            if idle.len() == MOST_IDLE {
+                end_all(expire, family, &mut idle, census, &mut failure);
             }
         }
     })
     .with_context(|| format!("read the IPv{family} connection table"))?;
-    end(expire, family, &mut candidates, census, &mut failure);
+    end_all(expire, family, &mut idle, census, &mut failure);
     failure.map_or(Ok(()), Err)
 }
 
-/// Sends one request to the `expire` program.
-fn end<A: Address>(
+/// Ends what is still idle, the youngest first: the kernel hands out last what was given back first, so
+/// that connections which come after each other lie next to each other in memory again. In the order of
+/// the walk, which is none, each new one would meet two cold pages.
+fn end_all<A: Address>(
     expire: &Xdp,
     family: u32,
-    candidates: &mut Vec<Candidate<A>>,
+    idle: &mut Vec<(u32, Candidate<A>)>,
     census: &mut Census,
     failure: &mut Option<anyhow::Error>,
 ) {
-    if candidates.is_empty() {
-        return;
+    idle.sort_unstable_by_key(|(opened, _)| Reverse(*opened));
+    for some in idle.chunks(MAX_CANDIDATES) {
+        let candidates: Vec<_> = some.iter().map(|(_, candidate)| *candidate).collect();
+        match end(expire, family, &candidates) {
+            Ok(ended) => census.ended += u64::from(ended),
+            Err(error) => *failure = Some(error),
+        }
     }
+    idle.clear();
+}
+
+/// Sends one request to the `expire` program; returns how many connections it ended.
+fn end<A: Address>(expire: &Xdp, family: u32, candidates: &[Candidate<A>]) -> Result<u32> {
     let count = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
     let header = ExpireHeader { family, count, reserved: [0; 2] };
     let mut request = bytemuck::bytes_of(&header).to_vec();
     request.extend_from_slice(bytemuck::cast_slice(candidates));
-    candidates.clear();
     let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
-    match expire.test_run(options) {
-        Ok(result) => census.ended += u64::from(result.return_value),
-        Err(error) => *failure = Some(anyhow!(error).context("run the expire program")),
-    }
+    let result = expire.test_run(options).context("run the expire program")?;
+    Ok(result.return_value)
 }
 
 /// The fields of an entry that a walk judges by, whatever the family.
