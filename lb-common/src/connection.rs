@@ -8,7 +8,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::net::{Addr4, Addr6, Address, Be16, Hop};
+use crate::net::{Addr4, Addr6, Address, Be16, Hop, Ports};
 
 /// Key of the connection table: a packet's addresses, ports and protocol.
 #[repr(C)]
@@ -18,10 +18,8 @@ pub struct Flow<A> {
     pub source: A,
     /// Destination address.
     pub destination: A,
-    /// Source port.
-    pub source_port: Be16,
-    /// Destination port.
-    pub destination_port: Be16,
+    /// Source and destination port.
+    pub ports: Ports,
     /// IP protocol number, a whole word so that the key has no padding to be cleared.
     pub protocol: u32,
 }
@@ -34,10 +32,8 @@ pub struct Rewrite<A> {
     pub source: A,
     /// New destination address.
     pub destination: A,
-    /// New source port.
-    pub source_port: Be16,
-    /// New destination port.
-    pub destination_port: Be16,
+    /// New source and destination port.
+    pub ports: Ports,
 }
 
 /// One entry of the connection table.
@@ -91,6 +87,9 @@ pub mod state {
     /// The backend refused the connection before it was established: the client's next SYN goes to
     /// another one.
     pub const REFUSED: u32 = 1 << 7;
+    /// We gave it up before it was established: another backend has the attempt, or another connection its
+    /// place or port. Set with [`CLOSED`]; what its backend answers now is too late.
+    pub const GIVEN_UP: u32 = 1 << 10;
     /// Both directions are finished.
     pub const BOTH_FINS: u32 = CLIENT_FIN | BACKEND_FIN;
 
@@ -127,8 +126,7 @@ impl<A: Address> Flow<A> {
         Self {
             source: source.0,
             destination: destination.0,
-            source_port: source.1,
-            destination_port: destination.1,
+            ports: Ports::new(source.1, destination.1),
             protocol: u32::from(protocol),
         }
     }
@@ -147,12 +145,13 @@ impl<A: Address> Connection<A> {
     #[inline(always)]
     #[must_use]
     pub fn partner(&self, protocol: u8) -> Flow<A> {
-        let rewrite = &self.rewrite;
-        Flow::new(
-            (rewrite.destination, rewrite.destination_port),
-            (rewrite.source, rewrite.source_port),
-            protocol,
-        )
+        let Rewrite { source, destination, ports } = self.rewrite;
+        Flow {
+            source: destination,
+            destination: source,
+            ports: ports.turned(),
+            protocol: u32::from(protocol),
+        }
     }
 
     /// How its packets are forwarded: one of [`crate::service::forwarding`].
@@ -181,12 +180,7 @@ mod tests {
         let source = (Addr4::from_wire([10, 0, 0, 2]), Be16::new(1024));
         let backend = (Addr4::from_wire([10, 0, 0, 11]), Be16::new(8080));
         let rewrite = |s: (Addr4, Be16), d: (Addr4, Be16)| Connection {
-            rewrite: Rewrite {
-                source: s.0,
-                destination: d.0,
-                source_port: s.1,
-                destination_port: d.1,
-            },
+            rewrite: Rewrite { source: s.0, destination: d.0, ports: Ports::new(s.1, d.1) },
             ..Connection::default()
         };
         let forward = rewrite(source, backend);

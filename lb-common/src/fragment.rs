@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::net::{Addr4, Addr6, Address, Be16};
+use crate::net::{Addr4, Addr6, Address, Ports};
 
 /// What the fragments of one packet have in common (RFC 791, section 3.2; RFC 8200, section 4.5).
 #[repr(C)]
@@ -22,10 +22,8 @@ pub struct FragmentKey<A> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FirstFragment {
-    /// Source port.
-    pub source_port: Be16,
-    /// Destination port.
-    pub destination_port: Be16,
+    /// Source and destination port.
+    pub ports: Ports,
     /// Transport protocol number.
     pub protocol: u32,
     /// When it came, in seconds of `CLOCK_MONOTONIC`.

@@ -1,10 +1,7 @@
 //! The hash of flows and of clients: the same on every host and in every version, because edges
 //! that share an address must choose the same backend.
 
-use crate::{
-    connection::Flow,
-    net::{Address, Be16},
-};
+use crate::{connection::Flow, net::Address};
 
 /// Mixes all bits of a word into all others: the finaliser of `MurmurHash3` for 32 bits.
 #[inline(always)]
@@ -34,15 +31,14 @@ pub fn client<A: Address>(client: &A) -> u32 {
 #[inline(always)]
 #[must_use]
 pub fn flow<A: Address>(flow: &Flow<A>) -> u32 {
-    let ports = |a: Be16, b: Be16| u32::from(a.get()) << 16 | u32::from(b.get());
     let hash = address(address(flow.protocol, &flow.source), &flow.destination);
-    mix(hash ^ ports(flow.source_port, flow.destination_port))
+    mix(hash ^ u32::from_be_bytes(flow.ports.to_wire()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Addr4, Addr6};
+    use crate::net::{Addr4, Addr6, Be16};
 
     const fn v4(last: u8) -> Addr4 {
         Addr4::from_wire([198, 51, 100, last])

@@ -63,6 +63,68 @@ impl Be16 {
     }
 }
 
+/// A packet's source and destination port: the four bytes that TCP and UDP headers begin with.
+///
+/// One word, because that is how the connection table's hash reads them: of two halves written one
+/// after the other, the processor would have to wait until both have reached its cache.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
+pub struct Ports(u32);
+
+impl Ports {
+    /// A pair of ports.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(source: Be16, destination: Be16) -> Self {
+        let ([a, b], [c, d]) = (source.to_wire(), destination.to_wire());
+        Self::from_wire([a, b, c, d])
+    }
+
+    /// From the four bytes as they stand on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_wire(bytes: [u8; 4]) -> Self {
+        Self(u32::from_ne_bytes(bytes))
+    }
+
+    /// The four bytes as they stand on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_wire(self) -> [u8; 4] {
+        self.0.to_ne_bytes()
+    }
+
+    /// The source port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn source(self) -> Be16 {
+        let [a, b, ..] = self.to_wire();
+        Be16::from_wire([a, b])
+    }
+
+    /// The destination port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination(self) -> Be16 {
+        let [.., c, d] = self.to_wire();
+        Be16::from_wire([c, d])
+    }
+
+    /// Those of a packet in the other direction.
+    #[inline(always)]
+    #[must_use]
+    pub const fn turned(self) -> Self {
+        Self(self.0.rotate_left(16))
+    }
+
+    /// The one's complement sum of both, not folded (RFC 1071).
+    #[inline(always)]
+    #[must_use]
+    pub const fn sum(self) -> u32 {
+        halves(self.0)
+    }
+}
+
 /// An IPv4 address, four bytes in network order.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
@@ -86,6 +148,13 @@ impl Addr4 {
     #[must_use]
     pub const fn from_word(word: u32) -> Self {
         Self(word)
+    }
+
+    /// The address as a word in memory, its bytes in network order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn word(self) -> u32 {
+        self.0
     }
 
     /// The four bytes as they stand on the wire.
@@ -156,8 +225,10 @@ pub trait Address: Pod + Eq + core::hash::Hash + Default + core::fmt::Debug {
     fn from_ip(ip: IpAddr) -> Option<Self>;
 }
 
+/// The one's complement sum of a word's halves, not folded (RFC 1071).
 #[inline(always)]
-const fn halves(word: u32) -> u32 {
+#[must_use]
+pub const fn halves(word: u32) -> u32 {
     (word & 0xffff) + (word >> 16)
 }
 
@@ -270,6 +341,14 @@ impl Hop {
     pub const fn is_known(&self) -> bool {
         self.interface != 0
     }
+
+    /// Both Ethernet addresses as words in memory, the interface's first.
+    #[inline(always)]
+    #[must_use]
+    pub fn addresses(&self) -> [u32; 3] {
+        let [_, addresses @ ..]: [u32; 4] = bytemuck::cast(*self);
+        addresses
+    }
 }
 
 #[cfg(test)]
@@ -288,6 +367,19 @@ mod tests {
         let v6: Ipv6Addr = "2001:db8::10".parse().unwrap();
         assert_eq!(Addr6::from_ip(v6.into()).unwrap().ip(), IpAddr::from(v6));
         assert_eq!(Addr6::from_ip(v4.into()), None);
+    }
+
+    #[test]
+    fn ports_are_those_of_the_wire() {
+        let ports = Ports::new(Be16::new(0x1234), Be16::new(80));
+        assert_eq!(ports.to_wire(), [0x12, 0x34, 0, 80]);
+        assert_eq!(Ports::from_wire([0x12, 0x34, 0, 80]), ports);
+        assert_eq!((ports.source().get(), ports.destination().get()), (0x1234, 80));
+        assert_eq!(ports.turned(), Ports::new(Be16::new(80), Be16::new(0x1234)));
+        assert_eq!(
+            ports.sum(),
+            u32::from(ports.source().word()) + u32::from(ports.destination().word())
+        );
     }
 
     #[test]

@@ -67,6 +67,7 @@ verdicts! {
     DROP_SERVICE_LIMIT = "drop-service-limit" Drop, "A new connection beyond the service's limit.";
     DROP_OVERLOAD = "drop-overload" Drop, "A new connection while every backend has all it takes.";
     DROP_REFUSED = "drop-refused" Drop, "A backend's refusal of a new connection, which another backend will be given.";
+    DROP_GIVEN_UP = "drop-given-up" Drop, "A late packet of an attempt that was given up at that moment: another backend has it.";
     DROP_PATH_MTU = "drop-path-mtu" Drop, "A router's message that a tunnel's packet was too big for it, noted: senders are told what fits.";
     DROP_TOO_BIG = "drop-too-big" Drop, "Too big for the way on, and the sender cannot be told now.";
     DROP_NO_BACKEND = "drop-no-backend" Drop, "For a service that has no active backend.";

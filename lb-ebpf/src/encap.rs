@@ -5,14 +5,14 @@
 
 use lb_common::{
     backend::Tunnel,
-    net::{self, Addr4, Addr6, Address as _},
+    net::{self, Addr4, Addr6, Address as _, halves},
 };
 use network_types::{
     ip::{Ipv4Hdr, Ipv6Hdr},
     udp::UdpHdr,
 };
 
-use crate::{checksum, family::Network, frame::put_address6};
+use crate::{checksum, family::Network, frame::put_words};
 
 /// TTL and hop limit of the outer header: the tunnel is one hop to the packet inside.
 const TTL: u8 = 64;
@@ -31,29 +31,40 @@ pub struct Inner {
     /// The hash of its flow.
     pub hash: u32,
     /// The one's complement sum of all its words, as its own checksums tell it (see [`sum`]); `None` where
-    /// they do not.
+    /// they do not, or where nobody asks: only GUE over IPv6 has a checksum.
     pub sum: Option<u16>,
 }
 
 /// Bytes that a tunnel puts in front of a packet.
 #[inline(always)]
 #[must_use]
-pub const fn overhead(family: u32, gue: bool) -> usize {
-    let ip = if family == 4 { Ipv4Hdr::LEN } else { Ipv6Hdr::LEN };
-    if gue { ip + UdpHdr::LEN } else { ip }
+#[expect(clippy::cast_possible_truncation, reason = "less than fifty")]
+pub const fn overhead(ipv6: bool, gue: bool) -> u32 {
+    let ip = if ipv6 { Ipv6Hdr::LEN } else { Ipv4Hdr::LEN };
+    (if gue { ip + UdpHdr::LEN } else { ip }) as u32
 }
 
 /// The outer source address: the bits that vary are the flow's hash.
 #[inline(always)]
 #[must_use]
-pub const fn source(tunnel: &Tunnel, hash: u32) -> [u32; 4] {
-    let [a, b, c, d] = *tunnel.source.words();
-    let [.., mask] = *tunnel.source_mask.words();
+pub const fn source(tunnel: &Tunnel, hash: u32) -> Addr6 {
     if tunnel.family == 4 {
-        let [mask, ..] = *tunnel.source_mask.words();
-        return [a | (hash.to_be() & mask), 0, 0, 0];
+        Addr6::from_words([source4(tunnel, hash).word(), 0, 0, 0])
+    } else {
+        source6(tunnel, hash)
     }
-    [a, b, c, d | (hash.to_be() & mask)]
+}
+
+#[inline(always)]
+const fn source4(tunnel: &Tunnel, hash: u32) -> Addr4 {
+    let ([source, ..], [mask, ..]) = (tunnel.source.words(), tunnel.source_mask.words());
+    Addr4::from_word(*source | hash.to_be() & *mask)
+}
+
+#[inline(always)]
+const fn source6(tunnel: &Tunnel, hash: u32) -> Addr6 {
+    let ([a, b, c, d], [.., mask]) = (tunnel.source.words(), tunnel.source_mask.words());
+    Addr6::from_words([*a, *b, *c, *d | hash.to_be() & *mask])
 }
 
 /// GUE's source port: the flow's entropy, in the dynamic range (RFC 6335, section 6).
@@ -83,41 +94,33 @@ pub fn sum(header: u32, addresses: u32, network: &Network) -> u16 {
 /// follows it.
 #[inline(always)]
 pub fn put_ipv4(header: &mut Ipv4Hdr, tunnel: &Tunnel, inner: &Inner, payload: (u8, u16)) {
-    let source = Addr4::from_word(source(tunnel, inner.hash)[0]);
+    let source = source4(tunnel, inner.hash);
     let destination = Addr4::from_word(tunnel.destination.words()[0]);
     let (protocol, length) = payload;
     #[expect(clippy::cast_possible_truncation, reason = "twenty")]
     let total = length + Ipv4Hdr::LEN as u16;
-    header.vihl = 0x45;
-    header.tos = inner.class;
-    header.tot_len = total.to_be_bytes();
-    header.id = [0; 2];
-    header.frags = DONT_FRAGMENT;
-    header.ttl = TTL;
-    header.proto = protocol;
-    header.src_addr = source.to_wire();
-    header.dst_addr = destination.to_wire();
-    let pair = |high: u8, low: u8| u32::from(u16::from_ne_bytes([high, low]));
-    let sum = pair(0x45, inner.class)
-        + u32::from(total.to_be())
-        + u32::from(u16::from_ne_bytes(header.frags))
-        + pair(TTL, protocol)
-        + source.sum()
-        + destination.sum();
-    header.check = (!checksum::fold(sum)).to_ne_bytes();
+    let [high, low] = total.to_be_bytes();
+    let start = u32::from_ne_bytes([0x45, inner.class, high, low]);
+    let [high, low] = DONT_FRAGMENT;
+    let fragment = u32::from_ne_bytes([0, 0, high, low]);
+    let hops = u32::from_ne_bytes([TTL, protocol, 0, 0]);
+    let sum = halves(start) + halves(fragment) + halves(hops) + source.sum() + destination.sum();
+    let [a, b] = (!checksum::fold(sum)).to_ne_bytes();
+    let hops = u32::from_ne_bytes([TTL, protocol, a, b]);
+    put_words(header, [start, fragment, hops, source.word(), destination.word()]);
 }
 
 /// Writes the outer IPv6 header; arguments as for [`put_ipv4`]. The flow label carries the flow's
 /// hash (RFC 6438).
 #[inline(always)]
 pub fn put_ipv6(header: &mut Ipv6Hdr, tunnel: &Tunnel, inner: &Inner, payload: (u8, u16)) {
-    let word = 6 << 28 | u32::from(inner.class) << 20 | inner.hash & 0x000f_ffff;
-    header.vcf = word.to_be_bytes();
-    header.payload_len = payload.1.to_be_bytes();
-    header.next_hdr = payload.0;
-    header.hop_limit = TTL;
-    put_address6(&mut header.src_addr, &source(tunnel, inner.hash));
-    put_address6(&mut header.dst_addr, tunnel.destination.words());
+    let start = 6 << 28 | u32::from(inner.class) << 20 | inner.hash & 0x000f_ffff;
+    let (protocol, length) = payload;
+    let [high, low] = length.to_be_bytes();
+    let hops = u32::from_ne_bytes([high, low, protocol, TTL]);
+    let source = source6(tunnel, inner.hash);
+    let ([a, b, c, d], [e, f, g, h]) = (source.words(), tunnel.destination.words());
+    put_words(header, [start.to_be(), hops, *a, *b, *c, *d, *e, *f, *g, *h]);
 }
 
 /// Writes the UDP header of GUE. Over IPv4 it has no checksum. Over IPv6 it has one where that of the
@@ -131,8 +134,8 @@ pub fn put_gue(header: &mut UdpHdr, tunnel: &Tunnel, inner: &Inner) {
     header.dst = tunnel.port.to_wire();
     header.len = length.to_be_bytes();
     header.check = match inner.sum {
-        Some(payload) if tunnel.family == 6 => {
-            let source = Addr6::from_words(source(tunnel, inner.hash));
+        Some(payload) => {
+            let source = source6(tunnel, inner.hash);
             let sum = source.sum()
                 + tunnel.destination.sum()
                 + u32::from(u16::from(net::UDP).to_be())
@@ -145,6 +148,6 @@ pub fn put_gue(header: &mut UdpHdr, tunnel: &Tunnel, inner: &Inner) {
                 check => check.to_ne_bytes(),
             }
         }
-        _ => [0; 2],
+        None => [0; 2],
     };
 }

@@ -1,6 +1,8 @@
 //! The Ethernet header (IEEE 802.3), as bytes: network-types' own has an alignment of two, which a
 //! frame does not promise.
 
+use lb_common::net::Hop;
+
 use crate::{
     frame::{Frame, put_ethernet},
     parse::MAX_TAGS,
@@ -21,6 +23,17 @@ pub struct Ethernet {
 impl Ethernet {
     /// Bytes of the header.
     pub const LEN: usize = size_of::<Self>();
+
+    /// Whether the frame came to our interface of a hop from its neighbour. Compared by words, as both
+    /// have the two addresses side by side and in this order.
+    #[inline(always)]
+    #[must_use]
+    pub fn came_from(&self, hop: &Hop) -> bool {
+        let [a, b, c, d, e, f] = self.destination;
+        let [g, h, i, j, k, l] = self.source;
+        let word = |a, b, c, d| u32::from_ne_bytes([a, b, c, d]);
+        hop.addresses() == [word(a, b, c, d), word(e, f, g, h), word(i, j, k, l)]
+    }
 
     /// Swaps the addresses: for an answer that goes back the way the frame came.
     #[inline(always)]

@@ -101,6 +101,8 @@ fn end<F: Tables>(
     }
     let forward = if entry.get().is_reverse() { partner } else { Some(entry) };
     if let Some(forward) = forward {
+        let of_client = if entry.get().is_reverse() { &*room } else { flow };
+        connection::vacate::<F>(forward.get().place, of_client);
         connection::close(forward);
     }
     if partner.is_some() {

@@ -41,6 +41,12 @@ pub fn ingress(context: *mut xdp_md) -> u32 {
     interface
 }
 
+/// The way back to where a frame came from.
+#[inline(always)]
+pub fn way_back(context: *mut xdp_md, ethernet: &Ethernet) -> Hop {
+    Hop { interface: ingress(context), source: ethernet.destination, destination: ethernet.source }
+}
+
 /// Sends a client's packet to its connection's backend.
 #[inline(always)]
 pub fn to_backend<F: Tables>(

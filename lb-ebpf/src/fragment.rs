@@ -27,11 +27,9 @@ fn key<F: Family>(header: &F::Header, protocol: u8, part: Fragment) -> FragmentK
 /// Remembers what a packet's first fragment says.
 #[inline(always)]
 pub fn remember<F: Tables>(packet: &Packet<'_, F>, part: Fragment) {
-    let (source_port, destination_port) = packet.transport.ports();
     let protocol = packet.network.protocol;
     let first = FirstFragment {
-        source_port,
-        destination_port,
+        ports: packet.transport.ports(),
         protocol: u32::from(protocol),
         seen: seconds(),
     };
@@ -51,11 +49,9 @@ pub fn recall<'a, F: Tables>(
     let key = key::<F>(header, network.protocol, part);
     if let Some(first) = F::fragments().get_ptr(key) {
         // SAFETY: valid while the program runs; words that are written once.
-        let FirstFragment { source_port, destination_port, protocol, seen } =
-            unsafe { first.read() };
+        let FirstFragment { ports, protocol, seen } = unsafe { first.read() };
         if seconds().wrapping_sub(seen) <= LIFETIME {
             let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
-            let ports = (source_port, destination_port);
             #[expect(clippy::cast_possible_truncation, reason = "made from a u8")]
             let protocol = protocol as u8;
             network.protocol = protocol;

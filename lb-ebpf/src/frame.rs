@@ -24,10 +24,8 @@ pub const SUMMED: usize = 128;
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Tcp {
-    /// Source port.
-    pub source_port: [u8; 2],
-    /// Destination port.
-    pub destination_port: [u8; 2],
+    /// Source and destination port.
+    pub ports: [u8; 4],
     /// Sequence number.
     pub sequence: [u8; 4],
     /// Acknowledgement number.
@@ -42,6 +40,18 @@ pub struct Tcp {
     pub checksum: [u8; 2],
     /// Urgent pointer.
     pub urgent: [u8; 2],
+}
+
+/// A UDP header (RFC 768), its ports together as [`Tcp`] has them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Udp {
+    /// Source and destination port.
+    pub ports: [u8; 4],
+    /// Length of header and payload in bytes.
+    pub length: [u8; 2],
+    /// Checksum; zero where there is none.
+    pub checksum: [u8; 2],
 }
 
 /// The first eight bytes of an IPv6 extension header (RFC 8200, section 4).
@@ -71,6 +81,8 @@ unsafe impl Header for Tag {}
 unsafe impl Header for Extension {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
 unsafe impl Header for Tcp {}
+// SAFETY: `repr(C)`, of arrays of bytes.
+unsafe impl Header for Udp {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
 unsafe impl Header for Ipv4Hdr {}
 // SAFETY: `repr(C)`, of bytes and arrays of bytes.
@@ -112,6 +124,15 @@ pub fn put_address6(to: &mut [u8; 16], from: &[u32; 4]) {
         to.add(8).cast::<u32>().write_unaligned(c);
         to.add(12).cast::<u32>().write_unaligned(d);
     }
+}
+
+/// Writes a whole header in words, as they are to lie in memory.
+#[inline(always)]
+pub fn put_words<H: Header, const N: usize>(header: &mut H, words: [u32; N]) {
+    const { assert!(size_of::<H>() == N * size_of::<u32>()) };
+    let header = core::ptr::from_mut(header).cast::<[u32; N]>();
+    // SAFETY: as many bytes as asserted, written at any alignment; `H: Header` accepts any bytes.
+    unsafe { header.write_unaligned(words) };
 }
 
 /// What is left of a frame.

@@ -10,6 +10,7 @@
 #![expect(missing_docs, reason = "the macro repeats each program under its own, undocumented name")]
 
 mod connection;
+mod established;
 mod expire;
 mod forward;
 mod fragment;

@@ -16,14 +16,9 @@ pub fn deltas<A: Address>(flow: &Flow<A>, rewrite: &Rewrite<A>) -> (u16, u16) {
     let addresses = |source: &A, destination: &A| source.sum() + destination.sum();
     let old = addresses(&flow.source, &flow.destination);
     let new = addresses(&rewrite.source, &rewrite.destination);
-    let ports = |a: lb_common::net::Be16, b: lb_common::net::Be16| {
-        u32::from(a.word()) + u32::from(b.word())
-    };
-    let old_ports = ports(flow.source_port, flow.destination_port);
-    let new_ports = ports(rewrite.source_port, rewrite.destination_port);
     (
         checksum::delta(old + checksum::TTL_STEP, new),
-        checksum::delta(old + old_ports, new + new_ports),
+        checksum::delta(old + flow.ports.sum(), new + rewrite.ports.sum()),
     )
 }
 
@@ -37,8 +32,7 @@ pub fn translate<F: Family>(
     let rewrite = &connection.rewrite;
     F::rewrite(header, &rewrite.source, &rewrite.destination, connection.network_delta);
     let fields = &mut transport.fields;
-    *fields.source_port = rewrite.source_port.to_wire();
-    *fields.destination_port = rewrite.destination_port.to_wire();
+    *fields.ports = rewrite.ports.to_wire();
     if transport.protocol == UDP {
         checksum::apply_udp(fields.checksum, connection.transport_delta);
     } else {

@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::xdp_md;
 use lb_common::{
     filter,
-    net::{Hop, TCP, UDP},
+    net::{TCP, UDP},
     node::flags::READS_QUOTES,
     verdict::Verdict,
 };
@@ -18,7 +18,7 @@ use lb_ebpf::{
 };
 
 use crate::{
-    connection, forward, fragment, icmp, log,
+    connection, established, forward, fragment, icmp, log,
     maps::{self, Room, Tables},
     reply, stats,
     step::{Next, Step, register},
@@ -57,27 +57,35 @@ fn balance<F: Stages>(context: *mut xdp_md, is_tagged: bool) -> u32 {
     let mut step = if is_tagged {
         Step::next(Next::WALK)
     } else {
-        Step::from_register(F::established(context, true))
+        Step::from_register(register(established::carry::<F>(context)))
     };
     if step.stage() == Next::DONE {
         stats::verdict(step.verdict());
         return step.action();
+    }
+    if step.stage() == Next::FOLLOW {
+        step = Step::from_register(F::follow(context, Meets::UNKNOWN.0));
     }
     let mut walked = false;
     if step.stage() == Next::WALK {
         walked = true;
         step = Step::from_register(F::outline(context));
         if step.stage() == Next::CARRY {
-            step = Step::from_register(F::walked(context, true));
+            step = Step::from_register(F::walked(context, Meets::UNKNOWN.0));
         }
     }
     if step.stage() == Next::OPEN {
         step = Step::from_register(F::open());
-        if step.stage() == Next::FOLLOW {
+        let meets = match step.stage() {
+            Next::OPENED => Some(Meets::OPENED),
+            Next::GOES_ON => Some(Meets::GOING_ON),
+            _ => None,
+        };
+        if let Some(Meets(meets)) = meets {
             step = Step::from_register(if walked {
-                F::walked(context, false)
+                F::walked(context, meets)
             } else {
-                F::established(context, false)
+                F::follow(context, meets)
             });
         }
     }
@@ -98,15 +106,15 @@ fn balance<F: Stages>(context: *mut xdp_md, is_tagged: bool) -> u32 {
     step.action()
 }
 
-/// The stages of a family, each a function of its own. They return a [`Step`]'s register. `first` is
-/// false for a packet whose connection has just been opened or looked at by `open`.
+/// The stages of a family, each a function of its own. They return a [`Step`]'s register. `meets` is
+/// one of [`Meets`].
 trait Stages: Tables {
     /// Follows the connection of a packet that is plain.
-    fn established(context: *mut xdp_md, first: bool) -> u32;
+    fn follow(context: *mut xdp_md, meets: u32) -> u32;
     /// Walks over the headers of any other packet.
     fn outline(context: *mut xdp_md) -> u32;
     /// Follows the connection of a packet that has been walked.
-    fn walked(context: *mut xdp_md, first: bool) -> u32;
+    fn walked(context: *mut xdp_md, meets: u32) -> u32;
     /// Opens a connection.
     fn open() -> u32;
     /// Handles ICMP.
@@ -135,9 +143,9 @@ macro_rules! stages {
     };
     ($($family:ident)+) => {
         $(stages! { $family:
-            established(context: *mut xdp_md, first: bool) = established::<$family>;
+            follow(context: *mut xdp_md, meets: u32) = follow::<$family>;
             outline(context: *mut xdp_md) = outline::<$family>;
-            walked(context: *mut xdp_md, first: bool) = walked::<$family>;
+            walked(context: *mut xdp_md, meets: u32) = walked::<$family>;
             open() = connection::open::<$family>;
             icmp(context: *mut xdp_md) = icmp::handle::<$family>;
             reply(context: *mut xdp_md, step: u32) = answer::<$family>;
@@ -148,12 +156,11 @@ macro_rules! stages {
 stages!(V4 V6);
 
 #[inline(always)]
-fn established<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Verdict> {
+fn follow<F: Tables>(context: *mut xdp_md, meets: u32) -> Result<Step, Verdict> {
     let mut frame = crate::frame(context);
     // A closure of its own in each stage: of a function the compiler makes one that is called.
-    let is_ours = |header: &F::Header| has_our_end::<F>(header) || may_quote_ours::<F>(header);
-    match parse::plain::<F>(&mut frame, is_ours) {
-        Ok(packet) => carry(context, packet, first, true),
+    match parse::plain::<F>(&mut frame, |header| concerns_us::<F>(header)) {
+        Ok(packet) => carry(context, packet, Meets(meets), true),
         Err(Some(verdict)) => Err(verdict),
         Err(None) => Ok(Step::next(Next::WALK)),
     }
@@ -162,8 +169,7 @@ fn established<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Ver
 #[inline(always)]
 fn outline<F: Tables>(context: *mut xdp_md) -> Result<Step, Verdict> {
     let mut frame = crate::frame(context);
-    let is_ours = |header: &F::Header| has_our_end::<F>(header) || may_quote_ours::<F>(header);
-    let layers = match parse::layers::<F>(&mut frame, is_ours) {
+    let layers = match parse::layers::<F>(&mut frame, |header| concerns_us::<F>(header)) {
         Ok(layers) => layers,
         Err(verdict) => return Err(blame::<F>(context, verdict)),
     };
@@ -190,7 +196,7 @@ pub fn resume<'a, F: Tables>(context: *mut xdp_md) -> Result<(Layers<'a, F>, Fra
 }
 
 #[inline(always)]
-fn walked<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Verdict> {
+fn walked<F: Tables>(context: *mut xdp_md, meets: u32) -> Result<Step, Verdict> {
     let (layers, mut frame) = resume::<F>(context)?;
     let Layers { ethernet, header, mut network, fragment: part, .. } = layers;
     let transport = if part.is_later() {
@@ -205,12 +211,18 @@ fn walked<F: Tables>(context: *mut xdp_md, first: bool) -> Result<Step, Verdict>
     if part.is_first() {
         fragment::remember::<F>(&packet, part);
     }
-    carry(context, packet, first, false)
+    carry(context, packet, Meets(meets), false)
 }
 
 #[inline(always)]
 fn answer<F: Tables + Messages>(context: *mut xdp_md, step: u32) -> Result<Step, Verdict> {
     reply::send::<F>(context, Step::from_register(step))
+}
+
+/// Whether a packet may concern us at all.
+#[inline(always)]
+pub fn concerns_us<F: Tables>(header: &F::Header) -> bool {
+    has_our_end::<F>(header) || may_quote_ours::<F>(header)
 }
 
 /// Whether a packet may concern us though none of its addresses is ours: a router's message about a
@@ -243,30 +255,44 @@ fn blame<F: Tables>(context: *mut xdp_md, verdict: Verdict) -> Verdict {
     }
 }
 
+/// What is known of a packet's connection before the packet is followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Meets(u32);
+
+impl Meets {
+    /// Nothing.
+    const UNKNOWN: Self = Self(0);
+    /// `open` looked at it, and it goes on.
+    const GOING_ON: Self = Self(1);
+    /// `open` made it for this packet, which so changes nothing about it.
+    const OPENED: Self = Self(2);
+}
+
 /// Follows a packet's connection and sends it on.
 #[inline(always)]
 fn carry<F: Tables>(
     context: *mut xdp_md,
     packet: Packet<'_, F>,
-    first: bool,
+    meets: Meets,
     plain: bool,
 ) -> Result<Step, Verdict> {
     if F::ttl(packet.header) <= 1 {
         return Err(Verdict::PASS_TTL);
     }
+    if meets == Meets::OPENED {
+        let entry = maps::opened::<F>().ok_or(Verdict::DROP_INTERNAL)?;
+        return forward::to_backend::<F>(context, packet, entry, plain);
+    }
     let flow = packet.flow();
-    let client = Hop {
-        interface: forward::ingress(context),
-        source: packet.ethernet.destination,
-        destination: packet.ethernet.source,
-    };
+    let client = forward::way_back(context, packet.ethernet);
     let Some(entry) = maps::find::<F>(&flow) else {
-        return connection::ask::<F>(&flow, &packet.transport, client);
+        return connection::ask::<F>(&flow, &packet.transport, client, false);
     };
     let direction = if entry.get().is_reverse() { Direction::Reverse } else { Direction::Forward };
-    if first && direction == Direction::Forward && tracking::asks(packet.transport.flags) {
+    let asks = direction == Direction::Forward && tracking::asks(packet.transport.flags);
+    if meets == Meets::UNKNOWN && asks {
         // A client's SYN may take the place of a connection that is over or that came to nothing.
-        return connection::ask::<F>(&flow, &packet.transport, client);
+        return connection::ask::<F>(&flow, &packet.transport, client, true);
     }
     match direction {
         Direction::Forward => {

@@ -38,8 +38,12 @@ impl Next {
     pub const CARRY: Self = Self(8);
     /// It is in no known connection, or asks for a new one.
     pub const OPEN: Self = Self(2);
-    /// Its connection is known now: follow it.
-    pub const FOLLOW: Self = Self(3);
+    /// It is plain, and asks for more than a look at its connection.
+    pub const FOLLOW: Self = Self(9);
+    /// Its connection goes on, whatever it asked: follow it.
+    pub const GOES_ON: Self = Self(3);
+    /// It opened its connection: send it on.
+    pub const OPENED: Self = Self(7);
     /// It is an ICMP message.
     pub const ICMP: Self = Self(4);
     /// It is too big for the way on; the value is what fits.

@@ -14,7 +14,7 @@ use lb_common::{
 };
 use lb_ebpf::{parse::Transport, tracking};
 
-pub use self::open::open;
+pub use self::{open::open, unconfirmed::vacate};
 use crate::{
     maps::{self, Entry, Room, Tables, asks},
     schedule, stats,
@@ -52,21 +52,23 @@ fn microseconds() -> u32 {
 /// The service at a flow's destination: that of its port, else that of every port.
 #[inline(always)]
 pub fn service_of<F: Tables>(flow: &Flow<F::Address>) -> Option<u32> {
-    let key = ServiceKey::new(flow.destination, flow.destination_port, flow.protocol());
+    let key = ServiceKey::new(flow.destination, flow.ports.destination(), flow.protocol());
     let every = ServiceKey { port: Be16::new(0), ..key };
     maps::service::<F>(&key).or_else(|| maps::service::<F>(&every))
 }
 
-/// Notes what a packet without a connection is, for `open`.
+/// Notes what a packet is that may open a connection, for `open`. `known`: it meets one that there is.
 #[inline(always)]
 pub fn ask<F: Tables>(
     flow: &Flow<F::Address>,
     transport: &Transport<'_>,
     client: Hop,
+    known: bool,
 ) -> Result<Step, Verdict> {
     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
     scratch.flow = *flow;
     scratch.client = client;
+    scratch.known = u32::from(known);
     scratch.asks = if transport.protocol == TCP && !tracking::asks(transport.flags) {
         asks::BELONGS
     } else if !transport.is_there {
@@ -94,6 +96,9 @@ pub fn follow_client<F: Tables>(
     }
     if entry.get().forwarding() > forwarding::NAT {
         let bits = tracking::advance_one_way(before, transport.flags);
+        if bits & state::ESTABLISHED != 0 {
+            vacate::<F>(entry.get().place, flow);
+        }
         return if bits == 0 { Ok(()) } else { advance::<F>(entry, None, bits) };
     }
     let proved = before & state::ESTABLISHED == 0
@@ -103,6 +108,9 @@ pub fn follow_client<F: Tables>(
     let bits = tracking::advance_client(before, transport.flags, proved);
     if bits == 0 && !moved {
         return Ok(());
+    }
+    if bits & state::ESTABLISHED != 0 {
+        vacate::<F>(entry.get().place, flow);
     }
     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
     let partner = maps::partner::<F>(entry, flow, &mut scratch.key);
@@ -138,9 +146,17 @@ pub fn follow_backend<F: Tables>(
     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
     let Some(forward) = maps::partner::<F>(entry, flow, &mut scratch.key) else {
         entry.set_state(bits);
-        return Ok(());
+        return if numbered { Err(Verdict::DROP_GIVEN_UP) } else { Ok(()) };
     };
     if numbered {
+        // The attempt may be given up at this moment, and its entry's memory be that of the next one. A
+        // client that got the answer then would acknowledge it to another backend, and be reset.
+        let seen = forward.state();
+        let attempt = state::ATTEMPTS_MASK << state::ATTEMPTS_SHIFT;
+        let lives = seen & state::GIVEN_UP == 0 && (seen ^ before) & attempt == 0;
+        if !lives || !forward.set_state_if(seen, bits & state::ANSWERED) {
+            return Err(Verdict::DROP_GIVEN_UP);
+        }
         forward.set_answer(u32::from_be(transport.number).wrapping_add(1).to_be());
     }
     let backend = entry.get().backend;
@@ -191,6 +207,10 @@ fn advance<F: Tables>(
 ) -> Result<(), Verdict> {
     let backend = forward.get().backend;
     let before = forward.set_state(bits);
+    if before & state::GIVEN_UP != 0 {
+        // A packet that found the entry just before it was removed.
+        return Err(Verdict::DROP_GIVEN_UP);
+    }
     let all = before | bits;
     let mut full = false;
     if bits & !before & state::ESTABLISHED != 0 && before & state::CLOSED == 0 {
@@ -213,10 +233,10 @@ fn advance<F: Tables>(
     if full { Err(Verdict::DROP_OVERLOAD) } else { Ok(()) }
 }
 
-/// Closes a connection that nobody did more to than `seen`; tells whether that was so.
+/// Gives up a connection that nobody did more to than `seen`; tells whether that was so.
 #[inline(always)]
-pub fn close_if<A: Address>(forward: Entry<A>, seen: u32) -> bool {
-    let closes = forward.set_state_if(seen, state::CLOSED);
+pub fn give_up_if<A: Address>(forward: Entry<A>, seen: u32) -> bool {
+    let closes = forward.set_state_if(seen, state::CLOSED | state::GIVEN_UP);
     if closes && seen & state::CLOSED == 0 {
         stats::closed(forward.get().backend, seen & state::ESTABLISHED != 0);
     }

@@ -12,7 +12,7 @@ use lb_ebpf::{
     tracking::{self, Again},
 };
 
-use super::{close_if, microseconds, now, service_of, source_port, unconfirmed};
+use super::{give_up_if, microseconds, now, service_of, source_port, unconfirmed};
 use crate::{
     guard,
     maps::{self, InsertError, Room, Scratch, Tables, asks},
@@ -21,23 +21,26 @@ use crate::{
 };
 
 /// Opens a connection for the packet that the scratch room tells of: it is in none, or its
-/// connection came to nothing. The packet itself is then followed like any other.
+/// connection came to nothing. The packet is then sent on by the entry that is left in the scratch room,
+/// or followed where its connection goes on.
 #[inline(always)]
 pub fn open<F: Tables>() -> Result<Step, Verdict> {
     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
     let mut attempt = Attempt { number: 0, before: schedule::NOBODY };
-    if let Some(entry) = maps::find::<F>(&scratch.flow) {
+    if scratch.known != 0
+        && let Some(entry) = maps::find::<F>(&scratch.flow)
+    {
         let seen = entry.state();
         let connection = entry.get();
         let nat = connection.forwarding() == forwarding::NAT;
         let age = microseconds().wrapping_sub(connection.opened);
         let redispatch = nat && schedule::has_other(connection.service);
         match tracking::again(seen, age, redispatch) {
-            Again::Follow => return Ok(Step::next(Next::FOLLOW)),
+            Again::Follow => return Ok(Step::next(Next::GOES_ON)),
             Again::Reopen => {}
             Again::Redispatch => {
-                if !close_if(entry, seen) {
-                    return Ok(Step::next(Next::FOLLOW));
+                if !give_up_if(entry, seen) {
+                    return Ok(Step::next(Next::GOES_ON));
                 }
                 let number = seen >> state::ATTEMPTS_SHIFT & state::ATTEMPTS_MASK;
                 attempt = Attempt { number: number + 1, before: connection.backend };
@@ -64,8 +67,9 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
         Err(Verdict::DROP_OVERLOAD) => return Ok(Step::next(Next::REJECT)),
         backend => backend?,
     };
-    enter::<F>(service, settings, backend, &attempt, scratch)?;
-    Ok(Step::next(Next::FOLLOW))
+    let entered = enter::<F>(service, settings, backend, &attempt, scratch)?;
+    // Taken meanwhile: another CPU got a copy of the same packet, its connection counts.
+    Ok(Step::next(if entered { Next::OPENED } else { Next::GOES_ON }))
 }
 
 /// Which attempt to connect this is, and who had the one before.
@@ -74,7 +78,8 @@ struct Attempt {
     before: u32,
 }
 
-/// Enters a connection of `scratch.flow` into the table, in both directions where both pass here.
+/// Enters a connection of `scratch.flow` into the table, in both directions where both pass here; tells
+/// whether it is the one that is there now. Leaves the forward entry in the scratch room.
 #[inline(always)]
 fn enter<F: Tables>(
     service: u32,
@@ -82,11 +87,15 @@ fn enter<F: Tables>(
     backend: u32,
     attempt: &Attempt,
     scratch: &mut Scratch<F::Address>,
-) -> Result<(), Verdict> {
+) -> Result<bool, Verdict> {
     let flow = scratch.flow;
     let place = unconfirmed::take::<F>(&flow, scratch)?;
-    let bits =
-        settings.forwarding << state::FORWARDING_SHIFT | attempt.number << state::ATTEMPTS_SHIFT;
+    let nat = settings.forwarding == forwarding::NAT;
+    // Where answers do not pass here, the first packet counts as answered.
+    let answered = if nat { 0 } else { state::ANSWERED };
+    let bits = settings.forwarding << state::FORWARDING_SHIFT
+        | attempt.number << state::ATTEMPTS_SHIFT
+        | answered;
     scratch.connection = Connection {
         rewrite: back(&flow),
         client: scratch.client,
@@ -100,7 +109,6 @@ fn enter<F: Tables>(
         place,
         answer: 0,
     };
-    let nat = settings.forwarding == forwarding::NAT;
     if nat {
         let address = F::backends().get(backend).ok_or(Verdict::DROP_INTERNAL)?;
         if settings.flags & KEEP_SOURCE != 0 {
@@ -121,14 +129,13 @@ fn enter<F: Tables>(
         Ok(()) => {
             stats::opened(backend);
             schedule::remember::<F>(service, settings, &flow.source, backend);
-            Ok(())
+            Ok(true)
         }
         Err(error) => {
             if nat {
                 maps::remove::<F>(&scratch.key);
             }
-            // Taken meanwhile: another CPU got a copy of the same packet, its connection counts.
-            if error == InsertError::Full { Err(Verdict::DROP_TABLE_FULL) } else { Ok(()) }
+            if error == InsertError::Full { Err(Verdict::DROP_TABLE_FULL) } else { Ok(false) }
         }
     }
 }
@@ -136,10 +143,5 @@ fn enter<F: Tables>(
 /// What a packet of the other direction becomes.
 #[inline(always)]
 fn back<A: Address>(flow: &Flow<A>) -> Rewrite<A> {
-    Rewrite {
-        source: flow.destination,
-        destination: flow.source,
-        source_port: flow.destination_port,
-        destination_port: flow.source_port,
-    }
+    Rewrite { source: flow.destination, destination: flow.source, ports: flow.ports.turned() }
 }

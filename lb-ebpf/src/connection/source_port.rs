@@ -20,7 +20,7 @@ use lb_common::{
 };
 use lb_ebpf::nat;
 
-use super::close_if;
+use super::give_up_if;
 use crate::{
     maps::{self, InsertError, Scratch, Tables},
     stats,
@@ -55,7 +55,7 @@ pub fn take<F: Tables>(
     }
     for attempt in 0..TRIES {
         let turn = if attempt == 0 {
-            u64::from(flow.source.fold32()) + u64::from(flow.source_port.get())
+            u64::from(flow.source.fold32()) + u64::from(flow.ports.source().get())
         } else {
             let turn = maps::next_source(id).ok_or(Verdict::DROP_INTERNAL)?;
             turn % (ports * sources) * STRIDE % (ports * sources)
@@ -85,7 +85,7 @@ pub fn keep<F: Tables>(
 ) -> Result<(), Verdict> {
     scratch.key = Flow::new(
         (backend.address, target(backend, flow)),
-        (flow.source, flow.source_port),
+        (flow.source, flow.ports.source()),
         flow.protocol(),
     );
     if enter::<F>(scratch, true)? { Ok(()) } else { Err(Verdict::DROP_NO_SOURCE_PORT) }
@@ -94,7 +94,7 @@ pub fn keep<F: Tables>(
 /// The backend's port for a client's.
 #[inline(always)]
 fn target<A>(backend: &Backend<A>, flow: &Flow<A>) -> Be16 {
-    if backend.port == Be16::new(0) { flow.destination_port } else { backend.port }
+    if backend.port == Be16::new(0) { flow.ports.destination() } else { backend.port }
 }
 
 /// Inserts the reverse entry under the scratch room's key; false where the port is taken. `press`
@@ -129,7 +129,7 @@ fn reclaim<F: Tables>(scratch: &mut Scratch<F::Address>) -> bool {
     };
     let seen = forward.state();
     if seen & state::CLOSED == 0 {
-        if seen & state::ESTABLISHED != 0 || !close_if(forward, seen) {
+        if seen & state::ESTABLISHED != 0 || !give_up_if(forward, seen) {
             return false;
         }
         stats::evicted(forward.get().backend);

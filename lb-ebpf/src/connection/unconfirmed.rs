@@ -11,13 +11,27 @@ use lb_common::{
     verdict::Verdict,
 };
 
-use super::close_if;
+use super::give_up_if;
 use crate::{
     maps::{self, Scratch, Tables},
     stats,
 };
 
-/// Takes a place for a flow. `scratch.key` and `scratch.other` are used.
+/// Leaves a flow's place, because its connection was confirmed or ended: whoever has the turn of the
+/// place need not look for a connection there.
+#[inline(always)]
+pub fn vacate<F: Tables>(place: u32, flow: &Flow<F::Address>) {
+    let Some(resident) = F::unconfirmed().get_ptr_mut(place) else { return };
+    // SAFETY: as in `take`. Should another CPU hand out the place at this very moment, its new resident
+    // stays unconfirmed until it times out instead of being evicted.
+    unsafe {
+        if resident.read() == *flow {
+            (*resident).protocol = 0;
+        }
+    }
+}
+
+/// Takes a place for a flow. `scratch.key` is used.
 #[inline(always)]
 pub fn take<F: Tables>(
     flow: &Flow<F::Address>,
@@ -30,22 +44,21 @@ pub fn take<F: Tables>(
     let resident = F::unconfirmed().get_ptr_mut(place).ok_or(Verdict::DROP_INTERNAL)?;
     // SAFETY: the value is valid while the program runs. Another CPU may write it at the same time
     // only after a full turn of all places; what is then read is no flow, or another one's.
-    scratch.key = unsafe { resident.read() };
-    if scratch.key.protocol != 0
-        && let Some(entry) = maps::find::<F>(&scratch.key)
+    let holder = unsafe { &*resident };
+    if holder.protocol != 0
+        && let Some(entry) = maps::find::<F>(holder)
     {
         let seen = entry.state();
         if entry.get().place == place
             && !entry.get().is_reverse()
             && seen & state::ESTABLISHED == 0
-            && (seen & state::CLOSED != 0 || close_if(entry, seen))
+            && (seen & state::CLOSED != 0 || give_up_if(entry, seen))
         {
             // One that is over only lingers; a flood of SYNs and RSTs would fill the table with them.
             if seen & state::CLOSED == 0 {
                 stats::evicted(entry.get().backend);
             }
-            let Scratch { key, other, .. } = scratch;
-            maps::remove_pair::<F>(entry, key, other);
+            maps::remove_pair::<F>(entry, holder, &mut scratch.key);
         }
     }
     // SAFETY: as above.

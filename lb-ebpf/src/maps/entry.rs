@@ -11,7 +11,7 @@ use lb_common::{
     net::{Address, Hop},
 };
 
-use super::Tables;
+use super::{Room, Tables};
 
 /// `EEXIST`, as the helpers return it.
 const EXISTS: i32 = -17;
@@ -107,6 +107,14 @@ pub fn find<F: Tables>(flow: &Flow<F::Address>) -> Option<Entry<F::Address>> {
     F::connections().get_ptr_mut(flow).and_then(NonNull::new).map(Entry)
 }
 
+/// The entry that opening a connection has left in the scratch room: a copy, which is good for
+/// reading.
+#[inline(always)]
+pub fn opened<F: Tables>() -> Option<Entry<F::Address>> {
+    let scratch = F::scratch(Room::Packet)?;
+    Some(Entry(NonNull::from(&mut scratch.connection)))
+}
+
 /// Inserts an entry; `replace` overwrites one that is there.
 #[inline(always)]
 pub fn insert<F: Tables>(
@@ -140,8 +148,7 @@ pub fn partner<F: Tables>(
     let rewrite = &partner.get().rewrite;
     let back = rewrite.source == flow.destination
         && rewrite.destination == flow.source
-        && rewrite.source_port == flow.destination_port
-        && rewrite.destination_port == flow.source_port;
+        && rewrite.ports == flow.ports.turned();
     back.then_some(partner)
 }
 

@@ -34,7 +34,7 @@ use lb_ebpf::{
     parse::{Note, Outline},
 };
 
-pub use self::entry::{Entry, InsertError, find, insert, partner, remove, remove_pair};
+pub use self::entry::{Entry, InsertError, find, insert, opened, partner, remove, remove_pair};
 
 const SERVICES: usize = 4096;
 const BACKENDS: usize = 16_384;
@@ -143,6 +143,8 @@ pub struct Scratch<A> {
     pub note: Note,
     /// One of [`asks`].
     pub asks: u32,
+    /// Not zero: it meets a connection that there is.
+    pub known: u32,
 }
 
 /// Values of [`Scratch::asks`]: what a packet is to a connection that does not exist yet.
@@ -375,7 +377,14 @@ pub fn add_open(backend: u32, amount: i64) {
 pub fn add_established(backend: u32, amount: i64) -> u64 {
     let Some(state) = BACKEND_STATES.get_ptr_mut(backend) else { return 0 };
     // SAFETY: a field of the value.
-    unsafe { add(addr_of_mut!((*state).established), amount.cast_unsigned()) }
+    counted(unsafe { add(addr_of_mut!((*state).established), amount.cast_unsigned()) })
+}
+
+/// A count of connections. One that has drifted below zero is none, until the sweep mends it, and not
+/// more than any maximum.
+#[inline(always)]
+fn counted(number: u64) -> u64 {
+    if number.cast_signed() < 0 { 0 } else { number }
 }
 
 /// A backend's open and established connections.
@@ -385,8 +394,8 @@ pub fn load(backend: u32) -> (u64, u64) {
     // SAFETY: the value is valid while the program runs; words are read whole.
     unsafe {
         (
-            addr_of_mut!((*state).open).read_volatile(),
-            addr_of_mut!((*state).established).read_volatile(),
+            counted(addr_of_mut!((*state).open).read_volatile()),
+            counted(addr_of_mut!((*state).established).read_volatile()),
         )
     }
 }

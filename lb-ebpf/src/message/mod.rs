@@ -38,10 +38,8 @@ impl Icmp {
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Start {
-    /// Source port.
-    pub source_port: [u8; 2],
-    /// Destination port.
-    pub destination_port: [u8; 2],
+    /// Source and destination port.
+    pub ports: [u8; 4],
     /// UDP's length, or half of TCP's sequence number.
     pub middle: [u8; 2],
     /// UDP's checksum, or the other half.

@@ -2,7 +2,7 @@
 
 use lb_common::{
     connection::{Connection, Flow},
-    net::{Address as _, Be16, TCP, UDP},
+    net::{Address as _, Ports, TCP, UDP},
     verdict::Verdict,
 };
 
@@ -20,8 +20,7 @@ const CUT: Verdict = Verdict::DROP_MALFORMED_TRANSPORT;
 pub struct Quote<'a, F: Family> {
     header: &'a mut F::Header,
     protocol: u8,
-    source_port: &'a mut [u8; 2],
-    destination_port: &'a mut [u8; 2],
+    ports: &'a mut [u8; 4],
     /// The transport checksum, where the quote is that long.
     check: Option<&'a mut [u8; 2]>,
 }
@@ -46,8 +45,7 @@ impl<'a, F: Messages> Quote<'a, F> {
         if rest < size_of::<Start>() {
             return Err(CUT);
         }
-        let Start { source_port, destination_port, check, .. } =
-            frame.take::<Start>().ok_or(CUT)?;
+        let Start { ports, check, .. } = frame.take::<Start>().ok_or(CUT)?;
         let check = if protocol == UDP {
             Some(check)
         } else if rest >= size_of::<Start>() + size_of::<TcpRest>() {
@@ -55,18 +53,19 @@ impl<'a, F: Messages> Quote<'a, F> {
         } else {
             None
         };
-        Ok(Self { header, protocol, source_port, destination_port, check })
+        Ok(Self { header, protocol, ports, check })
     }
 
     /// The flow that goes against the quoted packet's.
     #[inline(always)]
     #[must_use]
     pub fn back(&self) -> Flow<F::Address> {
-        Flow::new(
-            (F::destination(self.header), Be16::from_wire(*self.destination_port)),
-            (F::source(self.header), Be16::from_wire(*self.source_port)),
-            self.protocol,
-        )
+        Flow {
+            source: F::destination(self.header),
+            destination: F::source(self.header),
+            ports: Ports::from_wire(*self.ports).turned(),
+            protocol: u32::from(self.protocol),
+        }
     }
 
     /// Makes the quoted packet that of its connection's other side: the one that went against what
@@ -80,10 +79,8 @@ impl<'a, F: Messages> Quote<'a, F> {
         // Both directions have the same addresses and ports, and so the same deltas.
         let delta = checksum::fold(u32::from(connection.network_delta) + checksum::TTL_STEP);
         F::move_checksum(self.header, delta);
-        let old = word(*self.source_port) + word(*self.destination_port);
-        *self.source_port = rewrite.destination_port.to_wire();
-        *self.destination_port = rewrite.source_port.to_wire();
-        let new = word(*self.source_port) + word(*self.destination_port);
+        let (old, new) = (Ports::from_wire(*self.ports).sum(), rewrite.ports.sum());
+        *self.ports = rewrite.ports.turned().to_wire();
         let delta = connection.transport_delta;
         let mut moved = if F::SUMMED { checksum::delta(old, new) } else { delta };
         if let Some(check) = &mut self.check {
@@ -131,7 +128,10 @@ pub fn translate<F: Messages>(
 
 #[cfg(test)]
 mod tests {
-    use lb_common::{connection::Rewrite, net::Addr4};
+    use lb_common::{
+        connection::Rewrite,
+        net::{Addr4, Be16},
+    };
     use network_types::ip::Ipv4Hdr;
     use proptest::prelude::*;
     use std::{vec, vec::Vec};
@@ -158,12 +158,8 @@ mod tests {
     /// connection that leads to another pair of them.
     fn error4(protocol: u8, length: usize, ports: [u16; 4]) -> (Vec<u8>, Connection<Addr4>) {
         let [a, b, c, d] = ports.map(Be16::new);
-        let rewrite = Rewrite {
-            source: addr4(3),
-            destination: addr4(4),
-            source_port: c,
-            destination_port: d,
-        };
+        let ports = Ports::new(c, d);
+        let rewrite = Rewrite { source: addr4(3), destination: addr4(4), ports };
         let flow = Flow::new((addr4(2), b), (addr4(1), a), protocol);
         let (network_delta, transport_delta) = nat::deltas(&flow, &rewrite);
         let connection =
@@ -206,7 +202,7 @@ mod tests {
             let network = Network { protocol: 1, length: 20 + payload, payload };
             let quote = Quote::<V4>::take(&mut frame, &network).unwrap();
             prop_assert_eq!(quote.back().source, addr4(2));
-            prop_assert_eq!(quote.back().destination_port, Be16::new(ports[0]));
+            prop_assert_eq!(quote.back().ports.destination(), Be16::new(ports[0]));
             translate::<V4>(header, icmp, quote, &connection, keep);
             for range in [0..20, 28..48, 20..bytes.len()] {
                 prop_assert_eq!(checksum(&[&bytes[range.clone()]]), 0, "{:?}", range);

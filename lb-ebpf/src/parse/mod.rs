@@ -41,12 +41,12 @@ impl<F: Family> Packet<'_, F> {
     #[inline(always)]
     #[must_use]
     pub fn flow(&self) -> Flow<F::Address> {
-        let (source, destination) = self.transport.ports();
-        Flow::new(
-            (F::source(self.header), source),
-            (F::destination(self.header), destination),
-            self.network.protocol,
-        )
+        Flow {
+            source: F::source(self.header),
+            destination: F::destination(self.header),
+            ports: self.transport.ports(),
+            protocol: u32::from(self.network.protocol),
+        }
     }
 }
 

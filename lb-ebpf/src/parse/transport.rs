@@ -1,14 +1,13 @@
 //! The transport header of a packet, parsed once into a small checked value.
 
 use lb_common::{
-    net::{Be16, TCP, UDP},
+    net::{Ports, TCP, UDP},
     verdict::Verdict,
 };
-use network_types::udp::UdpHdr;
 
 use crate::{
     family::Network,
-    frame::{Frame, Tcp},
+    frame::{Frame, Tcp, Udp},
 };
 
 /// The TCP flags as they stand in the header; none for UDP.
@@ -79,17 +78,14 @@ pub struct Transport<'a> {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Note {
-    source_port: [u8; 2],
-    destination_port: [u8; 2],
+    ports: [u8; 4],
     checksum: [u8; 2],
 }
 
 /// The fields that translation writes.
 pub struct Fields<'a> {
-    /// Source port.
-    pub source_port: &'a mut [u8; 2],
-    /// Destination port.
-    pub destination_port: &'a mut [u8; 2],
+    /// Source and destination port.
+    pub ports: &'a mut [u8; 4],
     /// Checksum.
     pub checksum: &'a mut [u8; 2],
 }
@@ -114,14 +110,10 @@ impl<'a> Transport<'a> {
     /// `note`.
     #[inline(always)]
     #[must_use]
-    pub fn remembered(protocol: u8, ports: (Be16, Be16), note: &'a mut Note) -> Self {
-        *note = Note {
-            source_port: ports.0.to_wire(),
-            destination_port: ports.1.to_wire(),
-            checksum: [0; 2],
-        };
-        let Note { source_port, destination_port, checksum } = note;
-        let fields = Fields { source_port, destination_port, checksum };
+    pub fn remembered(protocol: u8, ports: Ports, note: &'a mut Note) -> Self {
+        *note = Note { ports: ports.to_wire(), checksum: [0; 2] };
+        let Note { ports, checksum } = note;
+        let fields = Fields { ports, checksum };
         Self {
             protocol,
             flags: Flags::default(),
@@ -135,9 +127,8 @@ impl<'a> Transport<'a> {
     /// Source and destination port.
     #[inline(always)]
     #[must_use]
-    pub fn ports(&self) -> (Be16, Be16) {
-        let Fields { source_port, destination_port, .. } = &self.fields;
-        (Be16::from_wire(**source_port), Be16::from_wire(**destination_port))
+    pub fn ports(&self) -> Ports {
+        Ports::from_wire(*self.fields.ports)
     }
 
     #[inline(always)]
@@ -154,12 +145,12 @@ impl<'a> Transport<'a> {
         }
         let number =
             u32::from_ne_bytes(if flags.syn() { tcp.sequence } else { tcp.acknowledgement });
-        let Tcp { source_port, destination_port, checksum, .. } = tcp;
+        let Tcp { ports, checksum, .. } = tcp;
         Ok(Self {
             protocol: TCP,
             flags,
             number,
-            fields: Fields { source_port, destination_port, checksum },
+            fields: Fields { ports, checksum },
             is_there: true,
             covers_all: true,
         })
@@ -167,18 +158,18 @@ impl<'a> Transport<'a> {
 
     #[inline(always)]
     fn parse_udp(frame: &mut Frame<'a>, network: &Network, part: bool) -> Result<Self, Verdict> {
-        let udp = frame.take::<UdpHdr>().ok_or(Verdict::DROP_MALFORMED_TRANSPORT)?;
-        let length = u32::from(u16::from_be_bytes(udp.len));
+        let udp = frame.take::<Udp>().ok_or(Verdict::DROP_MALFORMED_TRANSPORT)?;
+        let length = u32::from(u16::from_be_bytes(udp.length));
         // The payload may be shorter than the header where the frame is padded.
         if length < 8 || network.payload < 8 || (length > network.payload && !part) {
             return Err(Verdict::DROP_MALFORMED_TRANSPORT);
         }
-        let UdpHdr { src, dst, check, .. } = udp;
+        let Udp { ports, checksum, .. } = udp;
         Ok(Self {
             protocol: UDP,
             flags: Flags::default(),
             number: 0,
-            fields: Fields { source_port: src, destination_port: dst, checksum: check },
+            fields: Fields { ports, checksum },
             is_there: true,
             covers_all: length == network.payload,
         })

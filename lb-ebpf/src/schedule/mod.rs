@@ -77,11 +77,13 @@ fn any<F: Tables>(
     avoid: u32,
 ) -> Result<u32, Verdict> {
     let members = settings.members;
+    // Of more than can be looked at, others each time: the client's retransmission has another chance.
+    let from = if members > MEMBERS { random() } else { u64::from(hash) };
     for turn in 0..MEMBERS {
         if turn >= members {
             break;
         }
-        let member = (u64::from(hash) + u64::from(turn)) % u64::from(members);
+        let member = (from + u64::from(turn)) % u64::from(members);
         #[expect(clippy::cast_possible_truncation, reason = "less than `members`, a u32")]
         let at = ring::LENGTH_SLOT + 1 + length + member as u32;
         let Some(backend) = maps::ring_slot(service, at) else { continue };

@@ -5,7 +5,8 @@ pub mod path;
 use aya_ebpf::{bindings::xdp_md, helpers::bpf_xdp_adjust_head};
 use lb_common::{
     backend::{Backend, Tunnel},
-    net::{Address as _, Hop, TCP, UDP},
+    connection::Connection,
+    net::{Address, Hop, TCP, UDP},
     service::forwarding,
     verdict::Verdict,
 };
@@ -22,11 +23,41 @@ use network_types::{
 };
 
 use crate::{
+    established::MORE,
     forward,
     maps::{self, Entry, Tables},
     stats,
     step::{Next, Step},
 };
+
+/// A tunnel's kind: what its outer headers are.
+#[derive(Clone, Copy)]
+struct Kind {
+    /// IPv6, not IPv4.
+    ipv6: bool,
+    /// With UDP after it.
+    gue: bool,
+}
+
+impl Kind {
+    #[inline(always)]
+    const fn of<A: Address>(connection: &Connection<A>, tunnel: &Tunnel) -> Self {
+        Self { ipv6: tunnel.family != 4, gue: connection.forwarding() == forwarding::GUE }
+    }
+}
+
+/// Calls a function that is written for each kind of tunnel: what follows from the kind are numbers in
+/// its code.
+macro_rules! by_kind {
+    ($kind:expr, $function:ident::<$family:ident>($($argument:expr),*)) => {
+        match $kind {
+            Kind { ipv6: false, gue: false } => $function::<$family, false, false>($($argument),*),
+            Kind { ipv6: false, gue: true } => $function::<$family, false, true>($($argument),*),
+            Kind { ipv6: true, gue: false } => $function::<$family, true, false>($($argument),*),
+            Kind { ipv6: true, gue: true } => $function::<$family, true, true>($($argument),*),
+        }
+    };
+}
 
 /// A packet that goes into a tunnel.
 pub struct Load<'a, F: Family> {
@@ -58,6 +89,37 @@ impl<'a, F: Family> Load<'a, F> {
     }
 }
 
+/// Puts an open connection's packet into its tunnel, or asks for more than a look: where the tunnel's way
+/// is not known, or may not take the packet.
+#[inline(always)]
+pub fn carry<F: Tables>(
+    context: *mut xdp_md,
+    load: Load<'_, F>,
+    connection: &Connection<F::Address>,
+    backend: &Backend<F::Address>,
+) -> Result<Step, Verdict> {
+    let tunnel = maps::tunnel(connection.backend).ok_or(Verdict::DROP_INTERNAL)?;
+    by_kind!(
+        Kind::of(connection, tunnel),
+        carry_as::<F>(context, load, connection, tunnel, backend)
+    )
+}
+
+#[inline(always)]
+fn carry_as<F: Tables, const IPV6: bool, const GUE: bool>(
+    context: *mut xdp_md,
+    load: Load<'_, F>,
+    connection: &Connection<F::Address>,
+    tunnel: &Tunnel,
+    backend: &Backend<F::Address>,
+) -> Result<Step, Verdict> {
+    let needed = load.network.length + encap::overhead(IPV6, GUE);
+    if needed > backend.mtu || path::is_told(connection.backend, needed) {
+        return Ok(MORE);
+    }
+    put_as::<F, IPV6, GUE>(context, load, connection, tunnel, &backend.hop)
+}
+
 /// Puts a packet into the tunnel to its connection's backend and sends it.
 #[inline(always)]
 pub fn send<F: Tables>(
@@ -66,37 +128,44 @@ pub fn send<F: Tables>(
     entry: Entry<F::Address>,
     backend: &Backend<F::Address>,
 ) -> Result<Step, Verdict> {
-    let Load { header, network, promises, plain, verdict } = load;
     let connection = entry.get();
     let tunnel = maps::tunnel(connection.backend).ok_or(Verdict::DROP_INTERNAL)?;
-    let gue = connection.forwarding() == forwarding::GUE;
-    let overhead = encap::overhead(tunnel.family, gue);
-    #[expect(clippy::cast_possible_truncation, reason = "less than fifty")]
-    let needed = network.length + overhead as u32;
+    let kind = Kind::of(connection, tunnel);
+    let overhead = encap::overhead(kind.ipv6, kind.gue);
+    let needed = load.network.length + overhead;
     let mtu = path::mtu(connection.backend, backend.mtu, needed);
     if mtu != 0 && needed > mtu {
-        #[expect(clippy::cast_possible_truncation, reason = "less than fifty")]
-        let fits = mtu.saturating_sub(overhead as u32);
-        return Ok(Step::with(Next::TOO_BIG, fits & 0xffff));
+        return Ok(Step::with(Next::TOO_BIG, mtu.saturating_sub(overhead) & 0xffff));
     }
-    let hash = connection.answer;
-    let hop = way_to(context, backend.hop, tunnel, needed, hash)?;
+    let hop = way_to(context, backend.hop, tunnel, needed, connection.answer)?;
+    by_kind!(kind, put_as::<F>(context, load, connection, tunnel, &hop))
+}
+
+/// Puts a packet that fits into the tunnel to its connection's backend and sends it by `hop`.
+#[inline(always)]
+fn put_as<F: Tables, const IPV6: bool, const GUE: bool>(
+    context: *mut xdp_md,
+    load: Load<'_, F>,
+    connection: &Connection<F::Address>,
+    tunnel: &Tunnel,
+    hop: &Hop,
+) -> Result<Step, Verdict> {
+    let Load { header, network, promises, plain, verdict } = load;
     if verdict == Verdict::TO_BACKEND {
         stats::packet(connection.backend, Direction::Forward, network.length);
     }
     F::decrement(header);
-    let summed = promises && plain && gue && tunnel.family == 6;
-    let inner = describe::<F>(header, &network, hash, summed);
+    let summed = promises && plain && GUE && IPV6;
+    let inner = describe::<F>(header, &network, connection.answer, summed);
     let tags = if plain { Tags::default() } else { tags(context)? };
 
     // The packet's headers are not touched after this: they have other addresses.
-    #[expect(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "below fifty")]
-    let delta = -(overhead as i32);
+    let delta = -encap::overhead(IPV6, GUE).cast_signed();
     // SAFETY: the context is the program's.
     if unsafe { bpf_xdp_adjust_head(context, delta) } != 0 {
         return Err(Verdict::DROP_INTERNAL);
     }
-    wrap(context, tunnel, &inner, &hop, &tags, gue).ok_or(Verdict::DROP_INTERNAL)?;
+    wrap::<IPV6, GUE>(context, tunnel, &inner, hop, &tags).ok_or(Verdict::DROP_INTERNAL)?;
     Ok(Step::done(verdict, forward::leave(context, hop.interface)))
 }
 
@@ -124,7 +193,7 @@ fn way_to(
     }
     let family = if tunnel.family == 4 { V4::AF } else { V6::AF };
     let network = Network { protocol: 0, length, payload: 0 };
-    let ends = (encap::source(tunnel, hash), *tunnel.destination.words());
+    let ends = (*encap::source(tunnel, hash).words(), *tunnel.destination.words());
     forward::ask_kernel(context, family, network, ends).ok_or(Verdict::PASS_NO_NEXT_HOP)
 }
 
@@ -138,27 +207,26 @@ fn tags(context: *mut xdp_md) -> Result<Tags, Verdict> {
 
 /// Writes the headers into the room in front of the packet.
 #[inline(always)]
-fn wrap(
+fn wrap<const IPV6: bool, const GUE: bool>(
     context: *mut xdp_md,
     tunnel: &Tunnel,
     inner: &Inner,
     hop: &Hop,
     tags: &Tags,
-    gue: bool,
 ) -> Option<()> {
     let mut frame = crate::frame(context);
     let ethernet = frame.take::<Ethernet>()?;
-    let outside = if tunnel.family == 4 { ETHER_IPV4 } else { ETHER_IPV6 }.to_be_bytes();
+    let outside = if IPV6 { ETHER_IPV6 } else { ETHER_IPV4 }.to_be_bytes();
     tags.put(ethernet, &mut frame, outside)?;
     #[expect(clippy::cast_possible_truncation, reason = "eight")]
     let payload =
-        if gue { (UDP, inner.length + UdpHdr::LEN as u16) } else { (inner.protocol, inner.length) };
-    if tunnel.family == 4 {
-        encap::put_ipv4(frame.take::<Ipv4Hdr>()?, tunnel, inner, payload);
-    } else {
+        if GUE { (UDP, inner.length + UdpHdr::LEN as u16) } else { (inner.protocol, inner.length) };
+    if IPV6 {
         encap::put_ipv6(frame.take::<Ipv6Hdr>()?, tunnel, inner, payload);
+    } else {
+        encap::put_ipv4(frame.take::<Ipv4Hdr>()?, tunnel, inner, payload);
     }
-    if gue {
+    if GUE {
         encap::put_gue(frame.take::<UdpHdr>()?, tunnel, inner);
     }
     lb_ebpf::frame::put_ethernet(&mut ethernet.source, &hop.source);

@@ -9,7 +9,7 @@ use aya_ebpf::bindings::xdp_md;
 use lb_common::{
     backend::PATH_MTU_LIFETIME,
     connection::Flow,
-    net::{Address as _, Be16, UDP},
+    net::{Address as _, Be16, Ports, UDP},
     service::forwarding,
 };
 use lb_ebpf::{
@@ -40,6 +40,12 @@ pub fn mtu(backend: u32, known: u32, needed: u32) -> u32 {
     let (told, since) = maps::path_mtu(backend);
     let believed = told != 0 && seconds().wrapping_sub(since) <= PATH_MTU_LIFETIME;
     if believed && (known == 0 || told < known) { told } else { known }
+}
+
+/// Whether routers may have told of a way that takes less than `needed` bytes.
+#[inline(always)]
+pub fn is_told(backend: u32, needed: u32) -> bool {
+    needed > LEAST && maps::path_mtu(backend).0 != 0
 }
 
 /// Learns from a message about a packet that was too big: `None` where it is not about a tunnel's.
@@ -73,7 +79,7 @@ pub fn learn<F: Tables + Messages>(context: *mut xdp_md) -> Option<()> {
     let tunnel = maps::tunnel(backend)?;
     let ours = tunnel.destination == far_end
         && tunnel.port == port
-        && encap::source(tunnel, hash) == *near_end.words();
+        && encap::source(tunnel, hash) == near_end;
     if !ours {
         return None;
     }
@@ -90,11 +96,12 @@ fn owner<F: Tables + Messages>(frame: &mut Frame<'_>) -> Option<(u32, u32)> {
     let (protocol, _) = F::quoted(header, frame, room).ok()?;
     let start = frame.take::<Start>()?;
     let scratch = F::scratch(Room::Packet)?;
-    scratch.other = Flow::new(
-        (F::source(header), Be16::from_wire(start.source_port)),
-        (F::destination(header), Be16::from_wire(start.destination_port)),
-        protocol,
-    );
+    scratch.other = Flow {
+        source: F::source(header),
+        destination: F::destination(header),
+        ports: Ports::from_wire(start.ports),
+        protocol: u32::from(protocol),
+    };
     let entry = maps::find::<F>(&scratch.other)?;
     let connection = entry.get();
     (connection.forwarding() > forwarding::DSR).then_some((connection.backend, connection.answer))

@@ -1,14 +1,19 @@
 //! A backend that refuses a connection, or does not answer, loses the attempt to another one, by the
 //! client's own retransmission.
 
-use std::{thread, time::Duration};
+use std::{
+    hint,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
-use evenkeel_tests::frame::{ACK, PSH, RST, SYN};
+use evenkeel_tests::frame::{ACK, PSH, Parsed, RST, SYN, parse};
 use lb_common::service::{flags, forwarding};
 
 use crate::{
-    harness::{Harness, Setup},
-    world::{Kind, Link, TCP_KINDS, UDP4, UDP6, Way},
+    harness::{Harness, Setup, XDP_REDIRECT, XDP_TX},
+    world::{Kind, Link, TCP_KINDS, TCP4, UDP4, UDP6, Way},
 };
 
 const FORTH: Way = Way::Forth;
@@ -202,4 +207,69 @@ fn what_is_answered_elsewhere_stays_where_it_is() {
         assert_eq!(harness.opened_closed(kind, 1), (1, 0), "{kind}");
         assert_eq!(harness.opened_closed(kind, 2), (0, 0), "{kind}");
     }
+}
+
+/// Sends frames one after the other, each at the same moment as the other thread its own, or a little
+/// later. Returns what became of them.
+fn beside(
+    harness: &Harness,
+    other: (&AtomicUsize, &AtomicUsize),
+    late: impl Fn(usize) -> usize,
+    frames: &[Vec<u8>],
+) -> Vec<(u32, Vec<u8>)> {
+    let (mine, theirs) = other;
+    let one = |(number, frame): (usize, &Vec<u8>)| {
+        mine.store(number + 1, Ordering::SeqCst);
+        while theirs.load(Ordering::SeqCst) <= number {
+            hint::spin_loop();
+        }
+        for _ in 0..late(number) {
+            hint::spin_loop();
+        }
+        harness.send(None, frame)
+    };
+    frames.iter().enumerate().map(one).collect()
+}
+
+#[test]
+fn an_answer_that_crosses_the_next_attempt_is_not_given_to_a_client_that_moved() {
+    const ATTEMPTS: u16 = 500;
+    let harness = Harness::with(Setup { connections: 4096, ..with(2) });
+    let kind = TCP4;
+    let asked: Vec<_> =
+        (0..ATTEMPTS).map(|turn| Link::new(kind, turn).plain(FORTH, SYN).0).collect();
+    let sent: Vec<_> =
+        asked.iter().map(|frame| parse(&harness.run(frame).bytes).unwrap()).collect();
+    let answer = |sent: &Parsed| {
+        let from = kind.frame(SYN | ACK).from(sent.destination, sent.destination_port);
+        from.to(sent.source, sent.source_port).build()
+    };
+    let answers: Vec<_> = sent.iter().map(answer).collect();
+    thread::sleep(TOO_LONG);
+
+    let (asking, answering) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (asked, answered) = thread::scope(|scope| {
+        let ask = || beside(&harness, (&asking, &answering), |_| 0, &asked);
+        let asked = scope.spawn(ask);
+        // The answer has less to do, and so meets the other one's work at all its points.
+        let late = |number| number % 50;
+        let answered = beside(&harness, (&answering, &asking), late, &answers);
+        (asked.join().unwrap(), answered)
+    });
+
+    let mut moved = 0;
+    for ((sent, (asked, bytes)), (answered, _)) in sent.iter().zip(&asked).zip(&answered) {
+        assert!(is_sent(*asked), "a SYN was not sent on: action {asked}");
+        let stays = parse(bytes).unwrap().destination == sent.destination;
+        assert!(
+            stays || !is_sent(*answered),
+            "the client has an answer of the backend that it left"
+        );
+        moved += u32::from(!stays);
+    }
+    assert!(moved > 0, "no attempt moved");
+}
+
+fn is_sent(action: u32) -> bool {
+    [XDP_TX, XDP_REDIRECT].contains(&action)
 }

@@ -201,8 +201,7 @@ impl<A: Address> Family<A> {
             for flow in flows {
                 request.extend(octets(flow.source.ip()));
                 request.extend(octets(flow.destination.ip()));
-                request.extend(flow.source_port.to_wire());
-                request.extend(flow.destination_port.to_wire());
+                request.extend(flow.ports.to_wire());
                 request.extend(flow.protocol.to_ne_bytes());
                 // Idle for no time at all.
                 request.extend(0_u32.to_ne_bytes());

@@ -65,8 +65,8 @@ pub fn wire<A: Address>(flow: &Flow) -> Wire<A> {
 
 pub fn flow<A: Address>(flow: &Wire<A>) -> Flow {
     Flow {
-        source: SocketAddr::new(flow.source.ip(), flow.source_port.get()),
-        destination: SocketAddr::new(flow.destination.ip(), flow.destination_port.get()),
+        source: SocketAddr::new(flow.source.ip(), flow.ports.source().get()),
+        destination: SocketAddr::new(flow.destination.ip(), flow.ports.destination().get()),
         protocol: flow.protocol(),
     }
 }
@@ -77,8 +77,8 @@ pub fn read<A: Address>(entry: &Connection<A>) -> Entry {
     let rewrite = &entry.rewrite;
     Entry {
         rewrite: (
-            SocketAddr::new(rewrite.source.ip(), rewrite.source_port.get()),
-            SocketAddr::new(rewrite.destination.ip(), rewrite.destination_port.get()),
+            SocketAddr::new(rewrite.source.ip(), rewrite.ports.source().get()),
+            SocketAddr::new(rewrite.destination.ip(), rewrite.ports.destination().get()),
         ),
         client: world::Hop {
             interface: entry.client.interface,
