@@ -102,6 +102,19 @@ impl Namespace {
         })
     }
 
+    /// Packets that its interfaces lost so far, in both directions (`proc_pid_net(5)`).
+    pub fn lost(&self) -> Result<u64> {
+        let devices = self.run(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
+        let lost = |line: &str| {
+            let (_, numbers) = line.split_once(':')?;
+            let mut numbers = numbers.split_whitespace().map(str::parse::<u64>);
+            let received = numbers.nth(3)?.ok()?;
+            let sent = numbers.nth(7)?.ok()?;
+            Some(received + sent)
+        };
+        devices.lines().skip(2).map(|line| lost(line).with_context(|| line.to_owned())).sum()
+    }
+
     /// Starts a thread of this process that lives inside the namespace.
     pub fn spawn<T: Send + 'static>(
         &self,

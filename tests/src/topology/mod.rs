@@ -183,6 +183,14 @@ impl Lab {
         }
     }
 
+    /// Packets that the cables lost so far: a veth holds 256 of them, and a burst on a busy machine is
+    /// longer.
+    pub fn lost(&self) -> Result<u64> {
+        let hosts = [&self.client, &self.edge].into_iter().chain(&self.backends);
+        let namespaces = hosts.map(|host| &host.namespace).chain(&self.switch);
+        namespaces.map(Namespace::lost).sum()
+    }
+
     /// Plugs in one more backend. With [`Wiring::Direct`] the edge gets one more interface too.
     pub fn add_backend(&mut self) -> Result<&Host> {
         let number = self.backends.len() + 1;
