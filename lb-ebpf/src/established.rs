@@ -9,6 +9,8 @@
 use aya_ebpf::bindings::xdp_md;
 use lb_common::{connection::state, service::forwarding, verdict::Verdict};
 use lb_ebpf::{
+    ethernet::Ethernet,
+    frame::Frame,
     nat,
     parse::{self, Packet},
     tracking::Direction,
@@ -26,11 +28,16 @@ use crate::{
 /// The packet asks for more than a look.
 pub const MORE: Step = Step::next(Next::FOLLOW);
 
-/// Sends a packet of an open connection on, or says which stage it needs.
+/// Sends a packet of an open connection on, or says which stage it needs. `frame` goes on with the
+/// family's header.
 #[inline(always)]
-pub fn carry<F: Tables>(context: *mut xdp_md) -> Result<Step, Verdict> {
-    let mut frame = crate::frame(context);
-    let packet = match parse::plain::<F>(&mut frame, |header| concerns_us::<F>(header)) {
+pub fn carry<'a, F: Tables>(
+    context: *mut xdp_md,
+    ethernet: &'a mut Ethernet,
+    mut frame: Frame<'a>,
+) -> Result<Step, Verdict> {
+    let concerns_us = |header: &F::Header| concerns_us::<F>(header);
+    let packet = match parse::plain::<F>(ethernet, &mut frame, concerns_us) {
         Ok(packet) => packet,
         Err(Some(verdict)) => return Err(verdict),
         Err(None) => return Ok(Step::next(Next::WALK)),

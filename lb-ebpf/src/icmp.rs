@@ -69,7 +69,7 @@ fn relay<F: Tables + Messages>(
     let mode = connection.forwarding();
     if mode > forwarding::DSR {
         let verdict = Verdict::ICMP_TO_BACKEND;
-        let load = Load { header, network, promises: false, plain: false, verdict };
+        let load = Load { header, network, transport: None, plain: false, verdict };
         let step = tunnel::send::<F>(context, load, entry, backend)?;
         return if step.stage() == Next::TOO_BIG { Err(too_big()) } else { Ok(step) };
     }

@@ -12,7 +12,6 @@ use lb_ebpf::{
     ethernet::{Ethernet, Tag},
     family::{ETHER_IPV4, ETHER_IPV6, V4, V6},
     frame::Frame,
-    message::Messages,
     parse::{self, Layers, MAX_TAGS, Packet, Transport},
     tracking::{self, Direction},
 };
@@ -21,120 +20,125 @@ use crate::{
     connection, established, forward, fragment, icmp, log,
     maps::{self, Room, Tables},
     reply, stats,
-    step::{Next, Step, register},
+    step::{Next, Step},
 };
 
 /// Runs the program on a packet: one verdict, one count, one action.
 #[inline(always)]
 pub fn run(context: *mut xdp_md) -> u32 {
     let mut frame = crate::frame(context);
-    let Some(ethernet) = frame.take::<Ethernet>() else { return pass(Verdict::PASS_NOT_IP) };
+    let step = match frame.take::<Ethernet>() {
+        None => Verdict::PASS_NOT_IP.into(),
+        Some(ethernet) => match u16::from_be_bytes(ethernet.ether_type) {
+            ETHER_IPV4 => balance::<V4>(context, ethernet, frame),
+            ETHER_IPV6 => balance::<V6>(context, ethernet, frame),
+            _ => match inside(ethernet, &mut frame) {
+                ETHER_IPV4 => V4::detour(context, Step::next(Next::WALK)),
+                ETHER_IPV6 => V6::detour(context, Step::next(Next::WALK)),
+                _ => Verdict::PASS_NOT_IP.into(),
+            },
+        },
+    };
+    stats::verdict(step.verdict());
+    step.action()
+}
+
+/// The `EtherType` behind a frame's VLAN tags, in the host's order; of a frame that ends before, no IP's.
+#[inline(always)]
+fn inside(ethernet: &Ethernet, frame: &mut Frame<'_>) -> u16 {
     let mut ether_type = ethernet.ether_type;
-    let is_tagged = Tag::follows(ether_type);
     for _ in 0..MAX_TAGS {
         if !Tag::follows(ether_type) {
             break;
         }
-        let Some(tag) = frame.take::<Tag>() else { return pass(Verdict::PASS_NOT_IP) };
+        let Some(tag) = frame.take::<Tag>() else { break };
         ether_type = tag.ether_type;
     }
-    match u16::from_be_bytes(ether_type) {
-        ETHER_IPV4 => balance::<V4>(context, is_tagged),
-        ETHER_IPV6 => balance::<V6>(context, is_tagged),
-        _ => pass(Verdict::PASS_NOT_IP),
-    }
+    u16::from_be_bytes(ether_type)
 }
 
+/// Sends an open connection's packet on, and any other from stage to stage.
 #[inline(always)]
-fn pass(verdict: Verdict) -> u32 {
-    stats::verdict(verdict);
-    Step::from(verdict).action()
+fn balance<'a, F: Stages>(
+    context: *mut xdp_md,
+    ethernet: &'a mut Ethernet,
+    frame: Frame<'a>,
+) -> Step {
+    let step = Step::from(established::carry::<F>(context, ethernet, frame));
+    if step.stage() == Next::DONE { step } else { F::detour(context, step) }
 }
 
 /// Takes a packet from stage to stage until it has its verdict.
 #[inline(always)]
-fn balance<F: Stages>(context: *mut xdp_md, is_tagged: bool) -> u32 {
-    let mut step = if is_tagged {
-        Step::next(Next::WALK)
-    } else {
-        Step::from_register(register(established::carry::<F>(context)))
-    };
-    if step.stage() == Next::DONE {
-        stats::verdict(step.verdict());
-        return step.action();
-    }
+fn detour<F: Stages>(context: *mut xdp_md, step: Step) -> Step {
+    let mut step = step;
     if step.stage() == Next::FOLLOW {
-        step = Step::from_register(F::follow(context, Meets::UNKNOWN.0));
+        step = F::follow(context, Meets::UNKNOWN);
     }
     let mut walked = false;
     if step.stage() == Next::WALK {
         walked = true;
-        step = Step::from_register(F::outline(context));
+        step = F::outline(context);
         if step.stage() == Next::CARRY {
-            step = Step::from_register(F::walked(context, Meets::UNKNOWN.0));
+            step = F::walked(context, Meets::UNKNOWN);
         }
     }
     if step.stage() == Next::OPEN {
-        step = Step::from_register(F::open());
+        step = F::open();
         let meets = match step.stage() {
             Next::OPENED => Some(Meets::OPENED),
             Next::GOES_ON => Some(Meets::GOING_ON),
             _ => None,
         };
-        if let Some(Meets(meets)) = meets {
-            step = Step::from_register(if walked {
-                F::walked(context, meets)
-            } else {
-                F::follow(context, meets)
-            });
+        if let Some(meets) = meets {
+            step = if walked { F::walked(context, meets) } else { F::follow(context, meets) };
         }
     }
     if step.stage() == Next::ICMP {
-        step = Step::from_register(F::icmp(context));
+        step = F::icmp(context);
     }
     if step.stage() != Next::DONE {
         if !walked {
             F::outline(context);
         }
-        step = Step::from_register(F::reply(context, step.register()));
+        step = F::reply(context, step);
     }
-    let verdict = step.verdict();
-    if verdict.is_drop() {
-        log::dropped::<F>(context, verdict);
+    if step.verdict().is_drop() {
+        log::dropped::<F>(context, step.verdict());
     }
-    stats::verdict(verdict);
-    step.action()
+    step
 }
 
-/// The stages of a family, each a function of its own. They return a [`Step`]'s register. `meets` is
-/// one of [`Meets`].
+/// The stages of a family, each a function of its own to the kernel.
 trait Stages: Tables {
+    /// Takes a packet from stage to stage, beginning with the one that `step` names.
+    fn detour(context: *mut xdp_md, step: Step) -> Step;
     /// Follows the connection of a packet that is plain.
-    fn follow(context: *mut xdp_md, meets: u32) -> u32;
+    fn follow(context: *mut xdp_md, meets: Meets) -> Step;
     /// Walks over the headers of any other packet.
-    fn outline(context: *mut xdp_md) -> u32;
+    fn outline(context: *mut xdp_md) -> Step;
     /// Follows the connection of a packet that has been walked.
-    fn walked(context: *mut xdp_md, meets: u32) -> u32;
+    fn walked(context: *mut xdp_md, meets: Meets) -> Step;
     /// Opens a connection.
-    fn open() -> u32;
+    fn open() -> Step;
     /// Handles ICMP.
-    fn icmp(context: *mut xdp_md) -> u32;
+    fn icmp(context: *mut xdp_md) -> Step;
     /// Answers a packet, as the step before says.
-    fn reply(context: *mut xdp_md, step: u32) -> u32;
+    fn reply(context: *mut xdp_md, step: Step) -> Step;
 }
 
 // Exported, each is a global function to the kernel, which verifies those one by one and once, and not
-// again for every way that leads to them.
+// again for every way that leads to them. Such a function takes and returns registers.
 macro_rules! stages {
     ($family:ident: $($name:ident($($argument:ident: $type:ty),*) = $stage:expr;)+) => {
         impl Stages for $family {
             $(
                 #[inline(always)]
-                fn $name($($argument: $type),*) -> u32 {
+                fn $name($($argument: $type),*) -> Step {
                     #[inline(never)]
                     #[unsafe(export_name = concat!(stringify!($name), "_", stringify!($family)))]
-                    extern "C" fn stage($($argument: $type),*) -> u32 {
-                        register($stage($($argument),*))
+                    extern "C" fn stage($($argument: $type),*) -> Step {
+                        Step::from($stage($($argument),*))
                     }
                     stage($($argument),*)
                 }
@@ -143,12 +147,13 @@ macro_rules! stages {
     };
     ($($family:ident)+) => {
         $(stages! { $family:
-            follow(context: *mut xdp_md, meets: u32) = follow::<$family>;
+            detour(context: *mut xdp_md, step: Step) = detour::<$family>;
+            follow(context: *mut xdp_md, meets: Meets) = follow::<$family>;
             outline(context: *mut xdp_md) = outline::<$family>;
-            walked(context: *mut xdp_md, meets: u32) = walked::<$family>;
+            walked(context: *mut xdp_md, meets: Meets) = walked::<$family>;
             open() = connection::open::<$family>;
             icmp(context: *mut xdp_md) = icmp::handle::<$family>;
-            reply(context: *mut xdp_md, step: u32) = answer::<$family>;
+            reply(context: *mut xdp_md, step: Step) = reply::send::<$family>;
         })+
     };
 }
@@ -156,11 +161,12 @@ macro_rules! stages {
 stages!(V4 V6);
 
 #[inline(always)]
-fn follow<F: Tables>(context: *mut xdp_md, meets: u32) -> Result<Step, Verdict> {
+fn follow<F: Tables>(context: *mut xdp_md, meets: Meets) -> Result<Step, Verdict> {
     let mut frame = crate::frame(context);
+    let ethernet = frame.take::<Ethernet>().ok_or(Verdict::PASS_NOT_IP)?;
     // A closure of its own in each stage: of a function the compiler makes one that is called.
-    match parse::plain::<F>(&mut frame, |header| concerns_us::<F>(header)) {
-        Ok(packet) => carry(context, packet, Meets(meets), true),
+    match parse::plain::<F>(ethernet, &mut frame, |header| concerns_us::<F>(header)) {
+        Ok(packet) => carry(context, packet, meets, true),
         Err(Some(verdict)) => Err(verdict),
         Err(None) => Ok(Step::next(Next::WALK)),
     }
@@ -196,7 +202,7 @@ pub fn resume<'a, F: Tables>(context: *mut xdp_md) -> Result<(Layers<'a, F>, Fra
 }
 
 #[inline(always)]
-fn walked<F: Tables>(context: *mut xdp_md, meets: u32) -> Result<Step, Verdict> {
+fn walked<F: Tables>(context: *mut xdp_md, meets: Meets) -> Result<Step, Verdict> {
     let (layers, mut frame) = resume::<F>(context)?;
     let Layers { ethernet, header, mut network, fragment: part, .. } = layers;
     let transport = if part.is_later() {
@@ -211,12 +217,7 @@ fn walked<F: Tables>(context: *mut xdp_md, meets: u32) -> Result<Step, Verdict> 
     if part.is_first() {
         fragment::remember::<F>(&packet, part);
     }
-    carry(context, packet, Meets(meets), false)
-}
-
-#[inline(always)]
-fn answer<F: Tables + Messages>(context: *mut xdp_md, step: u32) -> Result<Step, Verdict> {
-    reply::send::<F>(context, Step::from_register(step))
+    carry(context, packet, meets, false)
 }
 
 /// Whether a packet may concern us at all.
@@ -256,6 +257,7 @@ fn blame<F: Tables>(context: *mut xdp_md, verdict: Verdict) -> Verdict {
 }
 
 /// What is known of a packet's connection before the packet is followed.
+#[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Meets(u32);
 

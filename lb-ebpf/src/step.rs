@@ -53,6 +53,7 @@ impl Next {
 }
 
 /// A stage's result, in one register: action and verdict, or the next stage and a value for it.
+#[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct Step(u32);
 
@@ -73,18 +74,6 @@ impl Step {
     #[inline(always)]
     pub const fn with(next: Next, value: u32) -> Self {
         Self(value << 16 | next.0 << 4)
-    }
-
-    /// A stage's result from its register.
-    #[inline(always)]
-    pub const fn from_register(register: u32) -> Self {
-        Self(register)
-    }
-
-    /// The result in a register.
-    #[inline(always)]
-    pub const fn register(self) -> u32 {
-        self.0
     }
 
     /// The stage that is next.
@@ -119,11 +108,12 @@ impl From<Verdict> for Step {
     }
 }
 
-/// A stage's result as the register that its function returns.
-#[inline(always)]
-pub fn register(result: Result<Step, Verdict>) -> u32 {
-    match result {
-        Ok(step) => step.register(),
-        Err(verdict) => Step::from(verdict).register(),
+impl From<Result<Self, Verdict>> for Step {
+    #[inline(always)]
+    fn from(result: Result<Self, Verdict>) -> Self {
+        match result {
+            Ok(step) => step,
+            Err(verdict) => verdict.into(),
+        }
     }
 }

@@ -67,7 +67,14 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
         Err(Verdict::DROP_OVERLOAD) => return Ok(Step::next(Next::REJECT)),
         backend => backend?,
     };
-    let entered = enter::<F>(service, settings, backend, &attempt, scratch)?;
+    // Before the entries: an atomic instruction waits until everything written before it has reached the
+    // cache, and they are written to cold memory.
+    maps::add_open(backend, 1);
+    let entered = enter::<F>(service, settings, backend, &attempt, scratch);
+    if entered != Ok(true) {
+        maps::add_open(backend, -1);
+    }
+    let entered = entered?;
     // Taken meanwhile: another CPU got a copy of the same packet, its connection counts.
     Ok(Step::next(if entered { Next::OPENED } else { Next::GOES_ON }))
 }

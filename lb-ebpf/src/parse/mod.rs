@@ -50,7 +50,8 @@ impl<F: Family> Packet<'_, F> {
     }
 }
 
-/// Takes a packet that is plain. `is_ours` tells by the addresses whether it concerns us at all.
+/// Takes a packet that is plain: the rest of a frame whose Ethernet header was taken. `is_ours` tells by
+/// the addresses whether it concerns us at all.
 ///
 /// # Errors
 ///
@@ -58,16 +59,15 @@ impl<F: Family> Packet<'_, F> {
 /// walked, which also finds out what is wrong with it.
 #[inline(always)]
 pub fn plain<'a, F: Family>(
+    ethernet: &'a mut Ethernet,
     frame: &mut Frame<'a>,
     is_ours: impl FnOnce(&F::Header) -> bool,
 ) -> Result<Packet<'a, F>, Option<Verdict>> {
-    let not_ip = Some(Verdict::PASS_NOT_IP);
-    let ethernet = frame.take::<Ethernet>().ok_or(not_ip)?;
     // VLAN tags are walked.
     if u16::from_be_bytes(ethernet.ether_type) != F::ETHER_TYPE {
         return Err(None);
     }
-    let header = frame.take::<F::Header>().ok_or(not_ip)?;
+    let header = frame.take::<F::Header>().ok_or(Some(Verdict::PASS_NOT_IP))?;
     if !is_ours(header) {
         return Err(Some(Verdict::PASS_NOT_OURS));
     }

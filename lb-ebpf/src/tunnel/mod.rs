@@ -14,7 +14,7 @@ use lb_ebpf::{
     encap::{self, Inner},
     ethernet::{Ethernet, Tags},
     family::{ETHER_IPV4, ETHER_IPV6, Family, Network, V4, V6},
-    parse::Packet,
+    parse::{Packet, Transport},
     tracking::Direction,
 };
 use network_types::{
@@ -65,8 +65,8 @@ pub struct Load<'a, F: Family> {
     pub header: &'a mut F::Header,
     /// What it says.
     pub network: Network,
-    /// Whether the sum of the packet's words follows from its transport checksum.
-    pub promises: bool,
+    /// The transport header of a connection's packet.
+    pub transport: Option<Transport<'a>>,
     /// Whether its headers follow each other at once: no VLAN tags, no options.
     pub plain: bool,
     /// What it is: only what goes [`Verdict::TO_BACKEND`] counts as a packet of the connection.
@@ -78,14 +78,20 @@ impl<'a, F: Family> Load<'a, F> {
     #[inline(always)]
     pub fn of(packet: Packet<'a, F>, plain: bool) -> Self {
         let Packet { header, network, transport, .. } = packet;
+        Self { header, network, transport: Some(transport), plain, verdict: Verdict::TO_BACKEND }
+    }
+
+    /// Whether the sum of the packet's words follows from its transport checksum.
+    #[inline(always)]
+    fn promises(&self) -> bool {
+        let Some(transport) = &self.transport else { return false };
         // A datagram over IPv4 may be without a checksum: then it promises nothing.
-        let sum = match network.protocol {
+        let sum = match transport.protocol {
             TCP => true,
             UDP => *transport.fields.checksum != [0; 2],
             _ => false,
         };
-        let promises = sum && transport.covers_all;
-        Self { header, network, promises, plain, verdict: Verdict::TO_BACKEND }
+        sum && transport.covers_all
     }
 }
 
@@ -150,12 +156,12 @@ fn put_as<F: Tables, const IPV6: bool, const GUE: bool>(
     tunnel: &Tunnel,
     hop: &Hop,
 ) -> Result<Step, Verdict> {
-    let Load { header, network, promises, plain, verdict } = load;
+    let summed = GUE && IPV6 && load.plain && load.promises();
+    let Load { header, network, plain, verdict, .. } = load;
     if verdict == Verdict::TO_BACKEND {
         stats::packet(connection.backend, Direction::Forward, network.length);
     }
     F::decrement(header);
-    let summed = promises && plain && GUE && IPV6;
     let inner = describe::<F>(header, &network, connection.answer, summed);
     let tags = if plain { Tags::default() } else { tags(context)? };
 

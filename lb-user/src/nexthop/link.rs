@@ -86,3 +86,29 @@ fn read(answer: RouteNetlinkMessage) -> Option<(u32, Link)> {
     link.carrier = below.filter(|_| vlan);
     Some((index, link))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on_top_of(below: u32, kind: InfoKind) -> Link {
+        let mut message = LinkMessage::default();
+        message.header.index = 7;
+        message.header.link_layer_type = LinkLayerType::Ether;
+        message.attributes = vec![
+            LinkAttribute::IfName("eth0.100".to_owned()),
+            LinkAttribute::Link(below),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)]),
+        ];
+        let (index, link) = read(RouteNetlinkMessage::NewLink(message)).unwrap();
+        assert_eq!((index, link.name.as_str()), (7, "eth0.100"));
+        link
+    }
+
+    #[test]
+    fn a_vlans_frames_leave_by_the_interface_below() {
+        assert_eq!(on_top_of(3, InfoKind::Vlan).carrier, Some(3));
+        // A veth's other end is named alike, and is not below it.
+        assert_eq!(on_top_of(3, InfoKind::Veth).carrier, None);
+    }
+}

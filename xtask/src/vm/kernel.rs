@@ -50,19 +50,18 @@ impl Kernel {
         let home = directory.join(format!("kernel-{series}"));
         if !home.is_dir() {
             let prefix = format!("linux-image-{series}.");
-            let mut found = packages::named(shell, &prefix)?;
-            found.retain(|name| name.ends_with(SUFFIX));
-            found.sort_by_key(|name| numbers(name));
-            // A name may be known that nothing stands behind any more.
-            let newest = found
-                .into_iter()
-                .rfind(|name| host::is_available(shell, name))
-                .with_context(|| {
-                    format!(
-                        "no package {prefix}*{SUFFIX} to be had; Debian 12 has it (with its \
-                         backports), so run this there, or in a container of it"
-                    )
-                })?;
+            let mut newest = newest(shell, &prefix)?;
+            if newest.is_none() {
+                // Lists that are older than the kernel do not know it.
+                host::update_lists(shell)?;
+                newest = self::newest(shell, &prefix)?;
+            }
+            let newest = newest.with_context(|| {
+                format!(
+                    "no package {prefix}*{SUFFIX} to be had; Debian 12 has it (with its \
+                     backports), so run this there, or in a container of it"
+                )
+            })?;
             eprintln!("unpacking {newest} into {}", home.display());
             packages::unpack(shell, &[newest], &home)?;
         }
@@ -84,6 +83,15 @@ impl Kernel {
         let image = home.join(format!("boot/vmlinuz-{release}"));
         Ok(Self { release, image, modules })
     }
+}
+
+/// The newest kernel that can be had of those whose packages' names begin with `prefix`.
+fn newest(shell: &Shell, prefix: &str) -> Result<Option<String>> {
+    let mut found = packages::named(shell, prefix)?;
+    found.retain(|name| name.ends_with(SUFFIX));
+    found.sort_by_key(|name| numbers(name));
+    // A name may be known that nothing stands behind any more.
+    Ok(found.into_iter().rfind(|name| host::is_available(shell, name)))
 }
 
 /// The numbers in a name, for comparing: `6.1.0-9` is older than `6.1.0-56`.
