@@ -18,7 +18,7 @@ use lb_ebpf::{
 
 use crate::{
     connection, forward,
-    maps::{self, Entry, Tables},
+    maps::{self, Entry, Key, Tables},
     pipeline::concerns_us,
     stats,
     step::{Next, Step},
@@ -45,10 +45,10 @@ pub fn carry<'a, F: Tables>(
     if F::ttl(packet.header) <= 1 {
         return Err(Verdict::PASS_TTL);
     }
-    let flow = packet.flow();
-    let Some(entry) = maps::find::<F>(&flow) else {
+    let Key(flow) = &Key(packet.flow());
+    let Some(entry) = maps::find::<F>(flow) else {
         let client = forward::way_back(context, packet.ethernet);
-        return connection::ask::<F>(&flow, &packet.transport, client, false);
+        return connection::ask::<F>(flow, &packet.transport, client, false);
     };
     if !packet.transport.flags.are_quiet() {
         return Ok(MORE);

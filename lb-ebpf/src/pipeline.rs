@@ -18,7 +18,7 @@ use lb_ebpf::{
 
 use crate::{
     connection, established, forward, fragment, icmp, log,
-    maps::{self, Room, Tables},
+    maps::{self, Key, Room, Tables},
     reply, stats,
     step::{Next, Step},
 };
@@ -26,6 +26,7 @@ use crate::{
 /// Runs the program on a packet: one verdict, one count, one action.
 #[inline(always)]
 pub fn run(context: *mut xdp_md) -> u32 {
+    const WALK: u32 = Step::next(Next::WALK).register();
     let mut frame = crate::frame(context);
     let step = match frame.take::<Ethernet>() {
         None => Verdict::PASS_NOT_IP.into(),
@@ -33,8 +34,8 @@ pub fn run(context: *mut xdp_md) -> u32 {
             ETHER_IPV4 => balance::<V4>(context, ethernet, frame),
             ETHER_IPV6 => balance::<V6>(context, ethernet, frame),
             _ => match inside(ethernet, &mut frame) {
-                ETHER_IPV4 => V4::detour(context, Step::next(Next::WALK)),
-                ETHER_IPV6 => V6::detour(context, Step::next(Next::WALK)),
+                ETHER_IPV4 => V4::detour(context, WALK),
+                ETHER_IPV6 => V6::detour(context, WALK),
                 _ => Verdict::PASS_NOT_IP.into(),
             },
         },
@@ -65,22 +66,22 @@ fn balance<'a, F: Stages>(
     frame: Frame<'a>,
 ) -> Step {
     let step = Step::from(established::carry::<F>(context, ethernet, frame));
-    if step.stage() == Next::DONE { step } else { F::detour(context, step) }
+    if step.stage() == Next::DONE { step } else { F::detour(context, step.register()) }
 }
 
 /// Takes a packet from stage to stage until it has its verdict.
 #[inline(always)]
-fn detour<F: Stages>(context: *mut xdp_md, step: Step) -> Step {
-    let mut step = step;
+fn detour<F: Stages>(context: *mut xdp_md, step: u32) -> Step {
+    let mut step = Step::from_register(step);
     if step.stage() == Next::FOLLOW {
-        step = F::follow(context, Meets::UNKNOWN);
+        step = F::follow(context, Meets::UNKNOWN.0);
     }
     let mut walked = false;
     if step.stage() == Next::WALK {
         walked = true;
         step = F::outline(context);
         if step.stage() == Next::CARRY {
-            step = F::walked(context, Meets::UNKNOWN);
+            step = F::walked(context, Meets::UNKNOWN.0);
         }
     }
     if step.stage() == Next::OPEN {
@@ -90,7 +91,7 @@ fn detour<F: Stages>(context: *mut xdp_md, step: Step) -> Step {
             Next::GOES_ON => Some(Meets::GOING_ON),
             _ => None,
         };
-        if let Some(meets) = meets {
+        if let Some(Meets(meets)) = meets {
             step = if walked { F::walked(context, meets) } else { F::follow(context, meets) };
         }
     }
@@ -101,7 +102,7 @@ fn detour<F: Stages>(context: *mut xdp_md, step: Step) -> Step {
         if !walked {
             F::outline(context);
         }
-        step = F::reply(context, step);
+        step = F::reply(context, step.register());
     }
     if step.verdict().is_drop() {
         log::dropped::<F>(context, step.verdict());
@@ -109,26 +110,27 @@ fn detour<F: Stages>(context: *mut xdp_md, step: Step) -> Step {
     step
 }
 
-/// The stages of a family, each a function of its own to the kernel.
+/// The stages of a family, each a function of its own to the kernel. `step` is a [`Step`]'s register, and
+/// `meets` one of [`Meets`].
 trait Stages: Tables {
     /// Takes a packet from stage to stage, beginning with the one that `step` names.
-    fn detour(context: *mut xdp_md, step: Step) -> Step;
+    fn detour(context: *mut xdp_md, step: u32) -> Step;
     /// Follows the connection of a packet that is plain.
-    fn follow(context: *mut xdp_md, meets: Meets) -> Step;
+    fn follow(context: *mut xdp_md, meets: u32) -> Step;
     /// Walks over the headers of any other packet.
     fn outline(context: *mut xdp_md) -> Step;
     /// Follows the connection of a packet that has been walked.
-    fn walked(context: *mut xdp_md, meets: Meets) -> Step;
+    fn walked(context: *mut xdp_md, meets: u32) -> Step;
     /// Opens a connection.
     fn open() -> Step;
     /// Handles ICMP.
     fn icmp(context: *mut xdp_md) -> Step;
     /// Answers a packet, as the step before says.
-    fn reply(context: *mut xdp_md, step: Step) -> Step;
+    fn reply(context: *mut xdp_md, step: u32) -> Step;
 }
 
 // Exported, each is a global function to the kernel, which verifies those one by one and once, and not
-// again for every way that leads to them. Such a function takes and returns registers.
+// again for every way that leads to them. To the kernel they take and return bare numbers.
 macro_rules! stages {
     ($family:ident: $($name:ident($($argument:ident: $type:ty),*) = $stage:expr;)+) => {
         impl Stages for $family {
@@ -137,23 +139,23 @@ macro_rules! stages {
                 fn $name($($argument: $type),*) -> Step {
                     #[inline(never)]
                     #[unsafe(export_name = concat!(stringify!($name), "_", stringify!($family)))]
-                    extern "C" fn stage($($argument: $type),*) -> Step {
-                        Step::from($stage($($argument),*))
+                    extern "C" fn stage($($argument: $type),*) -> u32 {
+                        Step::from($stage($($argument),*)).register()
                     }
-                    stage($($argument),*)
+                    Step::from_register(stage($($argument),*))
                 }
             )+
         }
     };
     ($($family:ident)+) => {
         $(stages! { $family:
-            detour(context: *mut xdp_md, step: Step) = detour::<$family>;
-            follow(context: *mut xdp_md, meets: Meets) = follow::<$family>;
+            detour(context: *mut xdp_md, step: u32) = detour::<$family>;
+            follow(context: *mut xdp_md, meets: u32) = follow::<$family>;
             outline(context: *mut xdp_md) = outline::<$family>;
-            walked(context: *mut xdp_md, meets: Meets) = walked::<$family>;
+            walked(context: *mut xdp_md, meets: u32) = walked::<$family>;
             open() = connection::open::<$family>;
             icmp(context: *mut xdp_md) = icmp::handle::<$family>;
-            reply(context: *mut xdp_md, step: Step) = reply::send::<$family>;
+            reply(context: *mut xdp_md, step: u32) = reply::send::<$family>;
         })+
     };
 }
@@ -161,12 +163,12 @@ macro_rules! stages {
 stages!(V4 V6);
 
 #[inline(always)]
-fn follow<F: Tables>(context: *mut xdp_md, meets: Meets) -> Result<Step, Verdict> {
+fn follow<F: Tables>(context: *mut xdp_md, meets: u32) -> Result<Step, Verdict> {
     let mut frame = crate::frame(context);
     let ethernet = frame.take::<Ethernet>().ok_or(Verdict::PASS_NOT_IP)?;
     // A closure of its own in each stage: of a function the compiler makes one that is called.
     match parse::plain::<F>(ethernet, &mut frame, |header| concerns_us::<F>(header)) {
-        Ok(packet) => carry(context, packet, meets, true),
+        Ok(packet) => carry(context, packet, Meets(meets), true),
         Err(Some(verdict)) => Err(verdict),
         Err(None) => Ok(Step::next(Next::WALK)),
     }
@@ -202,7 +204,7 @@ pub fn resume<'a, F: Tables>(context: *mut xdp_md) -> Result<(Layers<'a, F>, Fra
 }
 
 #[inline(always)]
-fn walked<F: Tables>(context: *mut xdp_md, meets: Meets) -> Result<Step, Verdict> {
+fn walked<F: Tables>(context: *mut xdp_md, meets: u32) -> Result<Step, Verdict> {
     let (layers, mut frame) = resume::<F>(context)?;
     let Layers { ethernet, header, mut network, fragment: part, .. } = layers;
     let transport = if part.is_later() {
@@ -217,7 +219,7 @@ fn walked<F: Tables>(context: *mut xdp_md, meets: Meets) -> Result<Step, Verdict
     if part.is_first() {
         fragment::remember::<F>(&packet, part);
     }
-    carry(context, packet, meets, false)
+    carry(context, packet, Meets(meets), false)
 }
 
 /// Whether a packet may concern us at all.
@@ -257,7 +259,6 @@ fn blame<F: Tables>(context: *mut xdp_md, verdict: Verdict) -> Verdict {
 }
 
 /// What is known of a packet's connection before the packet is followed.
-#[repr(transparent)]
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Meets(u32);
 
@@ -285,24 +286,24 @@ fn carry<F: Tables>(
         let entry = maps::opened::<F>().ok_or(Verdict::DROP_INTERNAL)?;
         return forward::to_backend::<F>(context, packet, entry, plain);
     }
-    let flow = packet.flow();
+    let Key(flow) = &Key(packet.flow());
     let client = forward::way_back(context, packet.ethernet);
-    let Some(entry) = maps::find::<F>(&flow) else {
-        return connection::ask::<F>(&flow, &packet.transport, client, false);
+    let Some(entry) = maps::find::<F>(flow) else {
+        return connection::ask::<F>(flow, &packet.transport, client, false);
     };
     let direction = if entry.get().is_reverse() { Direction::Reverse } else { Direction::Forward };
     let asks = direction == Direction::Forward && tracking::asks(packet.transport.flags);
     if meets == Meets::UNKNOWN && asks {
         // A client's SYN may take the place of a connection that is over or that came to nothing.
-        return connection::ask::<F>(&flow, &packet.transport, client, true);
+        return connection::ask::<F>(flow, &packet.transport, client, true);
     }
     match direction {
         Direction::Forward => {
-            match connection::follow_client::<F>(entry, &flow, &packet.transport, client) {
+            match connection::follow_client::<F>(entry, flow, &packet.transport, client) {
                 Err(Verdict::DROP_OVERLOAD) => {
                     // Its packets are nobody's from now on, whether the client learns it or not.
                     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
-                    maps::remove_pair::<F>(entry, &flow, &mut scratch.key);
+                    maps::remove_pair::<F>(entry, flow, &mut scratch.key);
                     return Ok(Step::next(Next::REJECT));
                 }
                 followed => followed?,
@@ -310,7 +311,7 @@ fn carry<F: Tables>(
             forward::to_backend::<F>(context, packet, entry, plain)
         }
         Direction::Reverse => {
-            connection::follow_backend::<F>(entry, &flow, &packet.transport)?;
+            connection::follow_backend::<F>(entry, flow, &packet.transport)?;
             Ok(forward::to_client::<F>(context, packet, entry))
         }
     }

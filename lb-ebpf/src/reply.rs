@@ -43,7 +43,8 @@ const LIMIT: Limit = {
 
 /// Answers a packet, as the stage before says.
 #[inline(always)]
-pub fn send<F: Tables + Messages>(context: *mut xdp_md, step: Step) -> Result<Step, Verdict> {
+pub fn send<F: Tables + Messages>(context: *mut xdp_md, step: u32) -> Result<Step, Verdict> {
+    let step = Step::from_register(step);
     match step.stage() {
         Next::TOO_BIG => too_big::<F>(context, step.value()),
         Next::REJECT => reject::<F>(context),

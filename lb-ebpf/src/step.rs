@@ -53,7 +53,6 @@ impl Next {
 }
 
 /// A stage's result, in one register: action and verdict, or the next stage and a value for it.
-#[repr(transparent)]
 #[derive(Clone, Copy)]
 pub struct Step(u32);
 
@@ -74,6 +73,18 @@ impl Step {
     #[inline(always)]
     pub const fn with(next: Next, value: u32) -> Self {
         Self(value << 16 | next.0 << 4)
+    }
+
+    /// A stage's result from its register.
+    #[inline(always)]
+    pub const fn from_register(register: u32) -> Self {
+        Self(register)
+    }
+
+    /// The result in a register.
+    #[inline(always)]
+    pub const fn register(self) -> u32 {
+        self.0
     }
 
     /// The stage that is next.

@@ -101,6 +101,11 @@ impl<A: Address> Entry<A> {
     }
 }
 
+/// A key on the stack. The compiler writes it in words of eight bytes, which the verifier wants aligned
+/// there.
+#[repr(align(8))]
+pub struct Key<A>(pub Flow<A>);
+
 /// The entry of a flow.
 #[inline(always)]
 pub fn find<F: Tables>(flow: &Flow<F::Address>) -> Option<Entry<F::Address>> {

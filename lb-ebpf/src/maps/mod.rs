@@ -34,7 +34,9 @@ use lb_ebpf::{
     parse::{Note, Outline},
 };
 
-pub use self::entry::{Entry, InsertError, find, insert, opened, partner, remove, remove_pair};
+pub use self::entry::{
+    Entry, InsertError, Key, find, insert, opened, partner, remove, remove_pair,
+};
 
 const SERVICES: usize = 4096;
 const BACKENDS: usize = 16_384;
