@@ -26,20 +26,32 @@ use crate::{
 /// Runs the program on a packet: one verdict, one count, one action.
 #[inline(always)]
 pub fn run(context: *mut xdp_md) -> u32 {
-    const WALK: u32 = Step::next(Next::WALK).register();
     let mut frame = crate::frame(context);
-    let step = match frame.take::<Ethernet>() {
+    let mut family = ETHER_IPV4;
+    let mut step = match frame.take::<Ethernet>() {
         None => Verdict::PASS_NOT_IP.into(),
         Some(ethernet) => match u16::from_be_bytes(ethernet.ether_type) {
-            ETHER_IPV4 => balance::<V4>(context, ethernet, frame),
-            ETHER_IPV6 => balance::<V6>(context, ethernet, frame),
-            _ => match inside(ethernet, &mut frame) {
-                ETHER_IPV4 => V4::detour(context, WALK),
-                ETHER_IPV6 => V6::detour(context, WALK),
-                _ => Verdict::PASS_NOT_IP.into(),
-            },
+            ETHER_IPV4 => established::carry::<V4>(context, ethernet, frame).into(),
+            ETHER_IPV6 => {
+                family = ETHER_IPV6;
+                established::carry::<V6>(context, ethernet, frame).into()
+            }
+            _ => {
+                family = inside(ethernet, &mut frame);
+                match family {
+                    ETHER_IPV4 | ETHER_IPV6 => Step::next(Next::WALK),
+                    _ => Verdict::PASS_NOT_IP.into(),
+                }
+            }
         },
     };
+    if step.stage() != Next::DONE {
+        step = if family == ETHER_IPV4 {
+            detour::<V4>(context, step)
+        } else {
+            detour::<V6>(context, step)
+        };
+    }
     stats::verdict(step.verdict());
     step.action()
 }
@@ -58,21 +70,9 @@ fn inside(ethernet: &Ethernet, frame: &mut Frame<'_>) -> u16 {
     u16::from_be_bytes(ether_type)
 }
 
-/// Sends an open connection's packet on, and any other from stage to stage.
-#[inline(always)]
-fn balance<'a, F: Stages>(
-    context: *mut xdp_md,
-    ethernet: &'a mut Ethernet,
-    frame: Frame<'a>,
-) -> Step {
-    let step = Step::from(established::carry::<F>(context, ethernet, frame));
-    if step.stage() == Next::DONE { step } else { F::detour(context, step.register()) }
-}
-
 /// Takes a packet from stage to stage until it has its verdict.
 #[inline(always)]
-fn detour<F: Stages>(context: *mut xdp_md, step: u32) -> Step {
-    let mut step = Step::from_register(step);
+fn detour<F: Stages>(context: *mut xdp_md, mut step: Step) -> Step {
     if step.stage() == Next::FOLLOW {
         step = F::follow(context, Meets::UNKNOWN.0);
     }
@@ -113,8 +113,6 @@ fn detour<F: Stages>(context: *mut xdp_md, step: u32) -> Step {
 /// The stages of a family, each a function of its own to the kernel. `step` is a [`Step`]'s register, and
 /// `meets` one of [`Meets`].
 trait Stages: Tables {
-    /// Takes a packet from stage to stage, beginning with the one that `step` names.
-    fn detour(context: *mut xdp_md, step: u32) -> Step;
     /// Follows the connection of a packet that is plain.
     fn follow(context: *mut xdp_md, meets: u32) -> Step;
     /// Walks over the headers of any other packet.
@@ -149,7 +147,6 @@ macro_rules! stages {
     };
     ($($family:ident)+) => {
         $(stages! { $family:
-            detour(context: *mut xdp_md, step: u32) = detour::<$family>;
             follow(context: *mut xdp_md, meets: u32) = follow::<$family>;
             outline(context: *mut xdp_md) = outline::<$family>;
             walked(context: *mut xdp_md, meets: u32) = walked::<$family>;
