@@ -119,8 +119,8 @@ pub fn put_ipv6(header: &mut Ipv6Hdr, tunnel: &Tunnel, inner: &Inner, payload: (
     let [high, low] = length.to_be_bytes();
     let hops = u32::from_ne_bytes([high, low, protocol, TTL]);
     let source = source6(tunnel, inner.hash);
-    let ([a, b, c, d], [e, f, g, h]) = (source.words(), tunnel.destination.words());
-    put_words(header, [start.to_be(), hops, *a, *b, *c, *d, *e, *f, *g, *h]);
+    let ([s0, s1, s2, s3], [d0, d1, d2, d3]) = (*source.words(), *tunnel.destination.words());
+    put_words(header, [start.to_be(), hops, s0, s1, s2, s3, d0, d1, d2, d3]);
 }
 
 /// Writes the UDP header of GUE. Over IPv4 it has no checksum. Over IPv6 it has one where that of the

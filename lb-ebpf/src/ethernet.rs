@@ -4,7 +4,7 @@
 use lb_common::net::Hop;
 
 use crate::{
-    frame::{Frame, put_ethernet},
+    frame::{Frame, ethernet_words, put_ethernet},
     parse::MAX_TAGS,
 };
 
@@ -29,10 +29,7 @@ impl Ethernet {
     #[inline(always)]
     #[must_use]
     pub fn came_from(&self, hop: &Hop) -> bool {
-        let [a, b, c, d, e, f] = self.destination;
-        let [g, h, i, j, k, l] = self.source;
-        let word = |a, b, c, d| u32::from_ne_bytes([a, b, c, d]);
-        hop.addresses() == [word(a, b, c, d), word(e, f, g, h), word(i, j, k, l)]
+        hop.addresses() == ethernet_words(self)
     }
 
     /// Swaps the addresses: for an answer that goes back the way the frame came.

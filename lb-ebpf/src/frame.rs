@@ -112,6 +112,14 @@ pub fn put_ethernet(to: &mut [u8; 6], from: &[u8; 6]) {
     }
 }
 
+/// Both addresses of a frame in words, as they lie in memory.
+#[inline(always)]
+#[must_use]
+pub fn ethernet_words(header: &Ethernet) -> [u32; 3] {
+    // SAFETY: the first twelve of the header's bytes, read at any alignment.
+    unsafe { core::ptr::from_ref(header).cast::<[u32; 3]>().read_unaligned() }
+}
+
 /// Writes an IPv6 address in whole words, for the same reason.
 #[inline(always)]
 pub fn put_address6(to: &mut [u8; 16], from: &[u32; 4]) {
