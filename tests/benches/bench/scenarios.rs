@@ -173,8 +173,8 @@ fn flows(bench: &Bench, mode: Mode, most: u32) -> Result<Vec<Scenario>> {
 
     let frame = later(&first);
     let scenario = |what: &str, target, trial, clients| Scenario {
-        clients,
         trial,
+        clients,
         ..forward(format!("{}: v4 TCP, {what}", mode.name()), target, &frame)
     };
     let kinds = [
