@@ -37,7 +37,7 @@ pub fn trial(context: XdpContext) -> u32 {
 #[inline(always)]
 fn forward(context: &XdpContext) -> Option<u32> {
     let key = key(context)?;
-    if FLOWS.get_ptr(&key).is_none() {
+    if FLOWS.get_ptr(key).is_none() {
         FLOWS.insert(key, 1, u64::from(BPF_ANY)).ok()?;
     }
     if let Some(packets) = PACKETS.get_ptr_mut(0) {
