@@ -24,15 +24,17 @@ fn large_datagrams_arrive(mode: Mode) {
     let stage = &ground.stage;
     for (family, dns) in Family::BOTH.into_iter().zip(["dns", "dns6"]) {
         let server = family.service(PORT);
-        for flow in 0..FLOWS {
-            let socket = stage.client().run(|| client_socket(family, server)).unwrap();
-            let first = ask(&socket, b"small").unwrap().backend;
+        // All at once, so that no two have the same port.
+        let open = || client_socket(family, server);
+        let sockets: Vec<_> = (0..FLOWS).map(|_| stage.client().run(open).unwrap()).collect();
+        for (flow, socket) in sockets.iter().enumerate() {
+            let first = ask(socket, b"small").unwrap().backend;
             for length in LENGTHS {
                 let payload = noise(length, flow);
                 // A tunnel has less room, which the client has yet to learn.
                 let reply = match mode.overhead() {
-                    0 => ask(&socket, &payload),
-                    _ => ask_again(&socket, &payload),
+                    0 => ask(socket, &payload),
+                    _ => ask_again(socket, &payload),
                 };
                 let name = format!("{length} bytes, {family:?} by {mode}");
                 let reply = reply.unwrap_or_else(|error| panic!("{name}: {error:#}"));

@@ -71,11 +71,13 @@ fn datagrams_and_large_files_pass_both_ways() {
     big_file(&original, 20).unwrap();
     for (family, dns) in Family::BOTH.into_iter().zip(["dns", "dns6"]) {
         let server = family.service(PORT);
-        for _ in 0..FLOWS {
-            let socket = stage.client().run(|| client_socket(family, server)).unwrap();
-            let first = ask(&socket, b"first").unwrap().backend;
+        // All at once, so that no two have the same port.
+        let open = || client_socket(family, server);
+        let sockets: Vec<_> = (0..FLOWS).map(|_| stage.client().run(open).unwrap()).collect();
+        for socket in &sockets {
+            let first = ask(socket, b"first").unwrap().backend;
             for payload in [&[][..], &[1], &[2; 1400]] {
-                assert_eq!(ask(&socket, payload).unwrap().backend, first, "{family:?}");
+                assert_eq!(ask(socket, payload).unwrap().backend, first, "{family:?}");
             }
         }
         for host in &stage.lab.backends {
