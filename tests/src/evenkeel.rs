@@ -226,8 +226,8 @@ impl Balancer {
 
     /// Runs `evenkeel detach`.
     pub fn detach(&self) -> Result<Outcome> {
-        let mut command = self.command(&["detach", "--bpffs"]);
-        command.arg(&self.bpffs);
+        let mut command = self.command(&["detach"]);
+        command.arg("--state-dir").arg(self.state_path()).arg("--bpffs").arg(&self.bpffs);
         outcome(command)
     }
 

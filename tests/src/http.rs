@@ -130,5 +130,7 @@ impl Connection {
 
 /// One request over a connection of its own.
 pub fn get(server: SocketAddr, path: &str) -> Result<Response> {
-    Connection::open(server)?.get_and_close(path)
+    let connection = Connection::open(server)?;
+    let local = connection.local()?;
+    connection.get_and_close(path).with_context(|| format!("from {local}"))
 }

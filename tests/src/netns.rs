@@ -150,6 +150,24 @@ impl Namespace {
         succeeded("ethtool", output.context("run ethtool: is it installed?")?).map(drop)
     }
 
+    /// Has the packets of a flow that `device` receives handled by one CPU, as a network card with
+    /// several queues would (the kernel's `networking/scaling.rst`, Receive Packet Steering).
+    ///
+    /// A veth has them handled wherever they were sent. So a server may meet a client's last packet of
+    /// the handshake and its request on two CPUs at once; Linux, which at that moment replaces the
+    /// request's socket by the connection's, finds neither and resets the client (seen on 6.18, once in
+    /// some hundred thousand connections of a busy machine).
+    pub fn steer(&self, device: &str) -> Result<()> {
+        let cpus = thread::available_parallelism()?.get();
+        let mask = u32::MAX >> (u32::BITS as usize).saturating_sub(cpus);
+        let queues = format!("/sys/class/net/{device}/queues/rx-*/rps_cpus");
+        let each = format!("for queue in {queues}; do echo {mask:x} > $queue || exit 1; done");
+        // Unlike `nsenter` it shows the namespace's own `/sys`.
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, "sh", "-c", &each]);
+        ip(command, "")
+    }
+
     /// The process ids of what runs inside, this process's own threads left out.
     #[must_use]
     pub fn processes(&self) -> Vec<Pid> {

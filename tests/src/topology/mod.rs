@@ -267,14 +267,16 @@ impl Lab {
 }
 
 /// Addresses and routes of a host with one interface. Its checksums are finished before they
-/// leave: a veth would carry them unfinished, and a redirected packet would arrive broken.
+/// leave: a veth would carry them unfinished, and a redirected packet would arrive broken. And each
+/// flow is received by one CPU.
 fn end_host(host: &Host, gateway4: Ipv4Addr, gateway6: Ipv6Addr) -> Result<()> {
     host.namespace.ip(&format!(
         "address add {}/24 dev eth0\naddress add {}/64 dev eth0 nodad\n\
          route add default via {gateway4}\nroute add default via {gateway6}",
         host.v4, host.v6
     ))?;
-    host.namespace.offloads("eth0", &["tx", "off"])
+    host.namespace.offloads("eth0", &["tx", "off"])?;
+    host.namespace.steer("eth0")
 }
 
 fn new_switch() -> Result<Namespace> {
