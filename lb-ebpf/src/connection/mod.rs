@@ -187,7 +187,7 @@ fn refused<F: Tables>(
     let again = tracking::again(
         forward.state() | state::REFUSED,
         0,
-        schedule::has_other(connection.service),
+        schedule::has_other::<F>(connection.service, connection.backend),
     );
     if again == tracking::Again::Redispatch {
         reverse.set_state(state::REFUSED);

@@ -34,7 +34,7 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
         let connection = entry.get();
         let nat = connection.forwarding() == forwarding::NAT;
         let age = microseconds().wrapping_sub(connection.opened);
-        let redispatch = nat && schedule::has_other(connection.service);
+        let redispatch = nat && schedule::has_other::<F>(connection.service, connection.backend);
         match tracking::again(seen, age, redispatch) {
             Again::Follow => return Ok(Step::next(Next::GOES_ON)),
             Again::Reopen => {}

@@ -9,6 +9,7 @@ mod affinity;
 
 use aya_ebpf::helpers::bpf_get_prandom_u32;
 use lb_common::{
+    backend::flags::ACTIVE,
     connection::Flow,
     hash, ring,
     service::{ServiceSettings, scheduler},
@@ -149,8 +150,15 @@ pub fn confirmed<F: Tables>(backend: u32) -> bool {
     most != 0 && before >= u64::from(most)
 }
 
-/// Whether a service has more than one backend.
+/// Whether new connections of a service may go to another backend than `id`, which may be out already.
 #[inline(always)]
-pub fn has_other(service: u32) -> bool {
-    maps::settings(service).is_some_and(|settings| settings.members > 1)
+pub fn has_other<F: Tables>(service: u32, id: u32) -> bool {
+    let members = maps::settings(service).map_or(0, |settings| settings.members);
+    members > 1 || (members == 1 && !is_active::<F>(id))
+}
+
+/// Whether new connections may go to a backend.
+#[inline(always)]
+fn is_active<F: Tables>(id: u32) -> bool {
+    F::backends().get(id).is_some_and(|backend| backend.flags & ACTIVE != 0)
 }

@@ -178,11 +178,18 @@ impl Applier {
                 known.is_none_or(|known| known.ring != service.ring),
                 known.is_some_and(|known| known.live),
             );
+            // How many members there are is never fewer than the ring has: the kernel takes its time to swap
+            // a ring, and who is refused meanwhile by one that returned too early must find the other.
+            let grows =
+                known.is_some_and(|known| known.ring.members.len() < service.ring.members.len());
+            if grows {
+                self.write_policy(*id, service)?;
+            }
             if moved {
                 self.dataplane.write_ring(*id, &service.ring)?;
             }
             // A ring that was emptied when the service retired is not told by what it holds now.
-            if fresh || moved || !live {
+            if !grows && (fresh || moved || !live) {
                 self.write_policy(*id, service)?;
             }
             if !live {

@@ -12,7 +12,7 @@ use evenkeel_tests::frame::{ACK, PSH, Parsed, RST, SYN, parse};
 use lb_common::service::{flags, forwarding};
 
 use crate::{
-    harness::{Harness, Setup, XDP_REDIRECT, XDP_TX},
+    harness::{Harness, Setup, XDP_REDIRECT, XDP_TX, backend_id},
     world::{Kind, Link, TCP_KINDS, TCP4, UDP4, UDP6, Way},
 };
 
@@ -99,6 +99,26 @@ fn an_unanswered_attempt_goes_to_another_backend() {
         harness.carries(&answered, FORTH, SYN);
         assert_eq!(harness.opened_closed(kind, 1), (2, 1), "{kind}");
         assert_eq!(failures(&harness, kind, 1), (0, 1, 1), "{kind}");
+    }
+}
+
+#[test]
+fn an_attempt_at_a_backend_that_is_out_by_now_goes_to_the_last_one() {
+    let harness = Harness::with(with(2));
+    for kind in TCP_KINDS {
+        let first = Link::new(kind, 0);
+        harness.carries(&first, FORTH, SYN);
+        // Probes or the kernel's own counts took it out meanwhile.
+        harness.write_backend(kind, 1, |entry| entry.active = false);
+        harness.write_ring(kind, &[backend_id(kind, 2)]);
+        refuses(&harness, &first);
+        has_moved(&harness, &first);
+        assert_eq!(failures(&harness, kind, 1), (1, 0, 1), "{kind}");
+
+        // Of the last one itself the client learns what it says: there is no other.
+        let last = Link { backend: 2, ..Link::new(kind, 1) };
+        harness.carries(&last, FORTH, SYN);
+        harness.carries(&last, BACK, RST | ACK);
     }
 }
 

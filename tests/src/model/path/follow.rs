@@ -57,7 +57,7 @@ impl Model {
             if !state.refused {
                 self.load_mut(backend).refused += 1;
             }
-            if self.has_other(service) && attempts + 1 < ATTEMPTS {
+            if self.has_other(service, backend) && attempts + 1 < ATTEMPTS {
                 let state = State { refused: true, ..state };
                 if let Some(connection) = self.table_mut(&client).get_mut(&client) {
                     connection.state = state;

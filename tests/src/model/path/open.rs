@@ -39,7 +39,7 @@ impl Model {
         let failed = state.refused || age >= ANSWER_TIME;
         let fresh = !state.answered && !state.established;
         if connection.back.is_none()
-            || !self.has_other(connection.service)
+            || !self.has_other(connection.service, backend)
             || !fresh
             || !failed
             || attempts + 1 >= ATTEMPTS
@@ -175,9 +175,14 @@ impl Model {
         }
     }
 
-    /// Whether a service has more than one backend.
-    pub(super) fn has_other(&self, service: u32) -> bool {
-        self.rings.get(&service).is_some_and(|ring| ring.members.len() > 1)
+    /// Whether a service has a backend beside one that may be out already.
+    pub(super) fn has_other(&self, service: u32, backend: u32) -> bool {
+        let out = self.backends.get(&backend).is_none_or(|known| !known.active);
+        match self.rings.get(&service).map_or(0, |ring| ring.members.len()) {
+            0 => false,
+            1 => out,
+            _ => true,
+        }
     }
 }
 
