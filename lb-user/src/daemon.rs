@@ -181,6 +181,7 @@ async fn control(
     let setup = Setup {
         path: paths.config.clone(),
         loaded,
+        state_dir: paths.state_dir.clone(),
         sizes,
         interfaces: node.interfaces,
         connections: Arc::new(Connections {

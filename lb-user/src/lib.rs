@@ -5,6 +5,7 @@
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
 //! the backends' side of the tunnels, a small program of its own.
 
+pub mod admin;
 pub mod api;
 pub mod bpf;
 pub mod cli;

@@ -26,6 +26,8 @@ pub struct Service {
     pub health: Option<String>,
     /// Name, address and weight.
     pub backends: Vec<(String, SocketAddr, u32)>,
+    /// Names of those that are backups.
+    pub backups: Vec<String>,
 }
 
 impl Service {
@@ -39,6 +41,7 @@ impl Service {
             lines: Vec::new(),
             health: None,
             backends: Vec::new(),
+            backups: Vec::new(),
         }
     }
 
@@ -83,6 +86,13 @@ impl Service {
         self
     }
 
+    /// Makes `host`'s server a backup.
+    #[must_use]
+    pub fn backup(mut self, host: &Host) -> Self {
+        self.backups.push(host.name.clone());
+        self
+    }
+
     /// Adds every backend of the lab, all with weight 1.
     #[must_use]
     pub fn backends(self, lab: &Lab) -> Self {
@@ -117,6 +127,9 @@ impl fmt::Display for Service {
         for (name, address, weight) in &self.backends {
             writeln!(f, "[[service.backend]]")?;
             writeln!(f, "name = \"{name}\"\naddress = \"{address}\"\nweight = {weight}")?;
+            if self.backups.contains(name) {
+                writeln!(f, "tier = \"backup\"")?;
+            }
         }
         Ok(())
     }

@@ -1,10 +1,15 @@
 //! The API's JSON: what `-o json` prints, too. Fields are only ever added.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 
+use super::Peer;
 use crate::{
+    admin::{AdminState, Exception, Span},
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier, edit::BackendSpec},
     health::Health,
 };
@@ -81,8 +86,17 @@ pub struct BackendStatus {
     pub weight: u16,
     /// Its tier.
     pub tier: Tier,
-    /// What people decided: `ready`.
-    pub admin: String,
+    /// What people decided.
+    #[serde(default)]
+    pub admin: AdminState,
+    /// How, where they took it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exception: Option<ExceptionStatus>,
+    /// What it does: `active`, `warming N%` (its share grows), `fail-open` (it is not up, and nobody
+    /// is), `standby` (a backup that waits), `drain`, `maintenance`, `ejected` (its connections failed) or
+    /// `out`.
+    #[serde(default)]
+    pub state: String,
     /// What probes see. A backend that is not probed counts as up.
     pub health: Health,
     /// Whether it gets new connections.
@@ -104,6 +118,41 @@ pub struct BackendStatus {
     /// Milliseconds that its last passed probe took.
     #[serde(default)]
     pub probe_milliseconds: Option<f64>,
+}
+
+/// Why, by whom and for how long a backend is taken out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExceptionStatus {
+    /// Why.
+    pub reason: String,
+    /// Who asked.
+    pub by: Peer,
+    /// Since when, as RFC 3339 has it.
+    pub since: String,
+    /// Until when; absent: until somebody resumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+    /// Seconds since then.
+    pub seconds: u64,
+    /// Seconds that it lasts yet; absent: until somebody resumes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds_left: Option<u64>,
+}
+
+impl ExceptionStatus {
+    /// What there is to tell of an exception.
+    #[must_use]
+    pub fn of(exception: &Exception, now: SystemTime) -> Self {
+        let shown = |time| humantime::format_rfc3339_seconds(time).to_string();
+        Self {
+            reason: exception.reason.clone(),
+            by: exception.by.clone(),
+            since: shown(exception.since),
+            until: exception.until.map(shown),
+            seconds: now.duration_since(exception.since).unwrap_or_default().as_secs(),
+            seconds_left: exception.left(now).map(|left| left.as_secs()),
+        }
+    }
 }
 
 /// A backend that is no longer configured and still has connections.
@@ -291,6 +340,28 @@ pub struct ServicePatch {
 pub struct Patch {
     /// The new weight.
     pub weight: u16,
+}
+
+/// `PUT /v1/admin`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdminRequest {
+    /// The service's name; absent: every service that has a backend of that name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The backend's name.
+    pub backend: String,
+    /// What shall become of it.
+    pub state: AdminState,
+    /// For how long it is out, like `30m`, or `forever`; absent for `ready`.
+    #[serde(default, rename = "for", skip_serializing_if = "Option::is_none")]
+    pub span: Option<Span>,
+    /// Why; absent for `ready`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether a service may be left with fewer than `min_active` backends.
+    #[serde(default)]
+    pub force: bool,
 }
 
 /// The answer to a change.

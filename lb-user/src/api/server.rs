@@ -10,7 +10,7 @@ use axum::{
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::StatusCode,
-    routing::{delete, get, post},
+    routing::{delete, get, post, put},
 };
 use serde::Deserialize;
 use tokio::{
@@ -19,13 +19,17 @@ use tokio::{
 };
 
 use super::{
-    model::{Changed, Counters, NewBackend, NewHealth, NewService, Patch, ServicePatch, Status},
-    peer::Credentials,
+    model::{
+        AdminRequest, Changed, Counters, NewBackend, NewHealth, NewService, Patch, ServicePatch,
+        Status,
+    },
+    peer::{Credentials, Peer},
     problem::Problem,
 };
 use crate::{
+    admin::AdminState,
     config::{Endpoint, HealthCheck, edit::ServiceSpec},
-    controller::{Change, Command, Refused},
+    controller::{Administer, Change, Command, Refused, Wish},
     health,
 };
 
@@ -79,6 +83,7 @@ fn router(commands: Commands) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
         .route("/v1/services", post(add_service))
+        .route("/v1/admin", put(administer))
         .route("/v1/services/{service}", delete(remove_service).patch(patch_service))
         .route("/v1/services/{service}/backends", post(add_backend))
         .route(
@@ -124,7 +129,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let status = match refused {
             Refused::NotFound(_) => StatusCode::NOT_FOUND,
-            Refused::Conflict(_) => StatusCode::CONFLICT,
+            Refused::Conflict(_) | Refused::Guarded(_) => StatusCode::CONFLICT,
             Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -138,6 +143,16 @@ impl From<Refused> for Problem {
 struct Removal {
     #[serde(default)]
     now: bool,
+}
+
+/// `?now=true&force=true` of a backend's removal.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackendRemoval {
+    #[serde(default)]
+    now: bool,
+    #[serde(default)]
+    force: bool,
 }
 
 async fn ask<T>(
@@ -227,10 +242,30 @@ async fn add_backend(
 async fn remove_backend(
     State(commands): State<Commands>,
     names: Result<UrlPath<(String, String)>, PathRejection>,
-    removal: Result<Query<Removal>, QueryRejection>,
+    removal: Result<Query<BackendRemoval>, QueryRejection>,
 ) -> Result<Json<Changed>, Problem> {
-    let (UrlPath((service, name)), Query(Removal { now })) = (names?, removal?);
-    change(&commands, Change::RemoveBackend { service, name, now }).await
+    let (UrlPath((service, name)), Query(BackendRemoval { now, force })) = (names?, removal?);
+    change(&commands, Change::RemoveBackend { service, name, now, force }).await
+}
+
+async fn administer(
+    State(commands): State<Commands>,
+    by: Peer,
+    Body(request): Body<AdminRequest>,
+) -> Result<Json<Changed>, Problem> {
+    let AdminRequest { service, backend, state, span, reason, force } = request;
+    let wrong = |detail: &str| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+    let wish = match (state, span, reason) {
+        (AdminState::Ready, None, None) => Wish::Resume,
+        (AdminState::Ready, ..) => {
+            return Err(wrong("for and reason mean nothing to the state ready; leave them out"));
+        }
+        (AdminState::Drain, Some(span), Some(reason)) => Wish::Drain(span, reason),
+        (AdminState::Maintenance, Some(span), Some(reason)) => Wish::Maintain(span, reason),
+        _ => return Err(wrong("say for how long, like \"30m\" or \"forever\", and the reason")),
+    };
+    let asked = Box::new(Administer { service, backend, wish, force, by });
+    Ok(Json(ask(&commands, |reply| Command::Administer(asked, reply)).await??))
 }
 
 async fn patch_backend(

@@ -6,11 +6,12 @@ use anyhow::Result;
 use hyper::Method;
 use serde::Serialize;
 
-use super::{BackendCommand, Probe, ServiceCommand, Usage, output};
+use super::{BackendCommand, Probe, ServiceCommand, TakeOut, Usage, lifecycle, output};
 use crate::{
+    admin::AdminState,
     api::{
         Client,
-        model::{Changed, NewBackend, NewHealth, NewService, Patch, ServicePatch},
+        model::{AdminRequest, Changed, NewBackend, NewHealth, NewService, Patch, ServicePatch},
     },
     daemon::{self, Paths},
 };
@@ -87,23 +88,54 @@ pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
     }
 }
 
-/// Adds, removes or weighs a backend.
+async fn take_out(client: &Client, state: AdminState, asked: TakeOut) -> Result<()> {
+    let (service, backend) = lifecycle::split(&asked.backend)?;
+    let request = AdminRequest {
+        service,
+        backend,
+        state,
+        span: Some(asked.span),
+        reason: Some(asked.reason),
+        force: asked.force,
+    };
+    send(client, Method::PUT, "/v1/admin", Some(&request)).await
+}
+
+/// Adds, removes or weighs a backend, takes one out or back.
 pub async fn backend(client: &Client, command: BackendCommand) -> Result<()> {
     match command {
-        BackendCommand::Add { service, backend, address, weight, max_connections } => {
+        BackendCommand::Add { service, backend, address, weight, tier, max_connections } => {
             let path = format!("/v1/services/{}/backends", segment(&service)?);
-            let new = NewBackend { name: backend, address: address.0, weight, max_connections };
+            let new =
+                NewBackend { name: backend, address: address.0, weight, tier, max_connections };
             send(client, Method::POST, path, Some(&new)).await
         }
-        BackendCommand::Remove { service, backend, now } => {
+        BackendCommand::Remove { service, backend, now, force } => {
             let (service, backend) = (segment(&service)?, segment(&backend)?);
-            let path = format!("/v1/services/{service}/backends/{backend}{}", removal(now));
+            let path = format!("/v1/services/{service}/backends/{backend}?now={now}&force={force}");
             send(client, Method::DELETE, path, None::<&()>).await
         }
         BackendCommand::Weight { service, backend, weight } => {
             let (service, backend) = (segment(&service)?, segment(&backend)?);
             let path = format!("/v1/services/{service}/backends/{backend}");
             send(client, Method::PATCH, path, Some(&Patch { weight })).await
+        }
+        BackendCommand::Drain(asked) => take_out(client, AdminState::Drain, asked).await,
+        BackendCommand::Maintain(asked) => take_out(client, AdminState::Maintenance, asked).await,
+        BackendCommand::Resume { backend } => {
+            let (service, backend) = lifecycle::split(&backend)?;
+            let request = AdminRequest {
+                service,
+                backend,
+                state: AdminState::Ready,
+                span: None,
+                reason: None,
+                force: false,
+            };
+            send(client, Method::PUT, "/v1/admin", Some(&request)).await
+        }
+        BackendCommand::Wait { backend, until, timeout } => {
+            lifecycle::wait(client, &backend, until, timeout).await
         }
         BackendCommand::List { .. } => Ok(()),
     }

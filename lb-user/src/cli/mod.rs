@@ -3,6 +3,7 @@
 mod change;
 mod counters;
 mod decap;
+mod lifecycle;
 mod output;
 mod read;
 
@@ -13,8 +14,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
+    admin::Span,
     api::Client,
-    config::{Endpoint, Forwarding, Overload, Protocol, Scheduler},
+    config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier},
     daemon::{self, Paths},
 };
 
@@ -62,7 +64,7 @@ enum Command {
     /// List, show, add, set and remove services
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// List, add, remove and weigh backends
+    /// List, add, remove and weigh backends; take them out for a while and back
     #[command(subcommand)]
     Backend(BackendCommand),
     /// Show what passed to and from each backend, and what became of every packet
@@ -195,6 +197,9 @@ enum BackendCommand {
         /// Its share of new connections, relative to the other weights
         #[arg(long, default_value_t = 1)]
         weight: u16,
+        /// primary, or backup: it joins while fewer than `min_active` primaries are active
+        #[arg(long, default_value = "primary")]
+        tier: Tier,
         /// Open connections that it takes at the most [default: any number]
         #[arg(long, value_name = "COUNT")]
         max_connections: Option<u32>,
@@ -208,6 +213,37 @@ enum BackendCommand {
         /// Cut open connections instead of letting them finish
         #[arg(long)]
         now: bool,
+        /// Even if fewer active backends than `min_active` stay
+        #[arg(long)]
+        force: bool,
+    },
+    /// Let a backend finish: no new connections until the time is up
+    ///
+    /// Open connections go on, and probes, too. When the time is up the backend returns by itself, once it is
+    /// healthy.
+    Drain(TakeOut),
+    /// Take a backend out at once: no connections and no probes until the time is up
+    ///
+    /// Open connections are cut; `drain` first where they shall finish. When the time is up the backend
+    /// returns by itself, once its probes pass.
+    Maintain(TakeOut),
+    /// Bring a backend back before its time is up
+    Resume {
+        /// Its name, in every service that has it; or SERVICE/BACKEND
+        #[arg(value_name = "[SERVICE/]BACKEND")]
+        backend: String,
+    },
+    /// Wait until a backend has no connection left, or gets new ones
+    Wait {
+        /// Its name, in every service that has it; or SERVICE/BACKEND
+        #[arg(value_name = "[SERVICE/]BACKEND")]
+        backend: String,
+        /// What to wait for
+        #[arg(long, value_enum)]
+        until: Until,
+        /// How long at the most; exit code 1 when it is over
+        #[arg(long, value_name = "TIME", default_value = "5m", value_parser = humantime::parse_duration)]
+        timeout: Duration,
     },
     /// Set a backend's weight, in the running data path and the configuration file
     Weight {
@@ -218,6 +254,31 @@ enum BackendCommand {
         /// From 1, relative to the other weights
         weight: u16,
     },
+}
+
+/// How a backend is taken out.
+#[derive(Args, Debug)]
+struct TakeOut {
+    /// Its name, in every service that has it; or SERVICE/BACKEND
+    #[arg(value_name = "[SERVICE/]BACKEND")]
+    backend: String,
+    /// For how long, like 30m or 2h; or `forever`, until somebody resumes it
+    #[arg(long = "for", value_name = "TIME")]
+    span: Span,
+    /// Why, for whoever finds it
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Even if fewer active backends than `min_active` stay
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Until {
+    /// It is taken out, and its last connection has ended
+    Drained,
+    /// It gets new connections
+    Active,
 }
 
 #[derive(Args, Debug)]

@@ -45,6 +45,7 @@ pub async fn status(client: &Client, format: Output) -> Result<()> {
             output::count(u64::from(daemon.connection_capacity) * 2)
         )?;
     }
+    text.push_str(&taken_out(&status));
     for service in &status.services {
         writeln!(text, "\n{}", headline(service))?;
         text.push_str(&indent(&backend_table(std::slice::from_ref(service), format, false)));
@@ -63,6 +64,29 @@ pub async fn status(client: &Client, format: Output) -> Result<()> {
         )?;
     }
     output::print(&text)
+}
+
+/// A line for each backend that people took out: nobody shall forget one.
+fn taken_out(status: &Status) -> String {
+    let backends = status
+        .services
+        .iter()
+        .flat_map(|service| service.backends.iter().map(move |backend| (&service.name, backend)));
+    let mut text = String::new();
+    for (service, backend) in backends {
+        let Some(exception) = &backend.exception else { continue };
+        let left = exception.seconds_left.map_or_else(
+            || "until somebody resumes it".to_owned(),
+            |left| format!("{} left", output::span(left)),
+        );
+        let head = if text.is_empty() { "\n" } else { "" };
+        text.extend([
+            format!("{head}{service}/{} is out ({}) for ", backend.name, backend.admin),
+            format!("{}, {left}; by {}: ", output::span(exception.seconds), exception.by),
+            format!("{}\n", exception.reason),
+        ]);
+    }
+    text
 }
 
 fn headline(service: &ServiceStatus) -> String {
@@ -125,12 +149,11 @@ fn backend_table(services: &[ServiceStatus], format: Output, named: bool) -> Str
 }
 
 fn backend_row(backend: &BackendStatus) -> Vec<Cell> {
-    let state = if backend.active { "active" } else { "out" };
     vec![
         Cell::new(&backend.name),
         Cell::new(&backend.address),
         Cell::new(backend.weight),
-        output::tinted(state, backend.active),
+        output::tinted(&backend.state, backend.active || backend.state == "standby"),
         output::tinted(backend.health, backend.health == Health::Up),
         Cell::new(output::percent(backend.share)),
         Cell::new(output::count(backend.open)),

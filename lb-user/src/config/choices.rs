@@ -81,6 +81,30 @@ pub enum Tier {
     /// Always.
     #[default]
     Primary,
+    /// While fewer than `min_active` of the primaries are active.
+    Backup,
+}
+
+/// What becomes of new connections when no backend of their service is active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnAllDown {
+    /// They are turned away.
+    #[default]
+    Reject,
+    /// They go on to the backends that nobody took out, as if all were up: probes may be wrong.
+    Keep,
+}
+
+/// What becomes of the open connections of a backend that fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDown {
+    /// They stay: the backend may answer them still.
+    #[default]
+    Keep,
+    /// They are cut, so that clients connect anew, elsewhere.
+    Reset,
 }
 
 /// A text that is no value of the type it was to be parsed to; says what would be.
@@ -125,7 +149,9 @@ named!(Scheduler: "round-robin" = RoundRobin, "least-connections" = LeastConnect
     "maglev" = Maglev, "source-hash" = SourceHash, "random" = Random; later);
 named!(Forwarding: "nat" = Nat, "dsr" = Dsr, "ipip" = Ipip, "gue" = Gue; later);
 named!(Overload: "reject" = Reject, "drop" = Drop; later);
-named!(Tier: "primary" = Primary; later "backup");
+named!(Tier: "primary" = Primary, "backup" = Backup; later);
+named!(OnAllDown: "reject" = Reject, "keep" = Keep; later);
+named!(OnDown: "keep" = Keep, "reset" = Reset; later);
 
 impl Protocol {
     /// The IP protocol number.

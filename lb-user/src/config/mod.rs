@@ -28,14 +28,16 @@ use std::{
 };
 
 pub use self::{
-    choices::{Forwarding, NotAValue, Overload, Protocol, Scheduler, Tier, XdpMode},
+    choices::{
+        Forwarding, NotAValue, OnAllDown, OnDown, Overload, Protocol, Scheduler, Tier, XdpMode,
+    },
     diagnostic::{Diagnostic, Invalid, Position, Severity},
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
     host::HostFacts,
     model::{
-        Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Rate, Service, Tables,
-        Timeouts, Tunnel,
+        Availability, Backend, Config, HealthCheck, Limits, Nat, Node, Passive, PortRange, Rate,
+        Service, Tables, Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
     store::write_atomically,

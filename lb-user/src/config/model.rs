@@ -10,7 +10,8 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{
-    Forwarding, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier, XdpMode, endpoint,
+    Forwarding, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier,
+    XdpMode, endpoint,
 };
 use crate::health::{HttpProbe, Timing};
 
@@ -104,6 +105,9 @@ pub struct Service {
     pub sticky: Option<Duration>,
     /// What becomes of a new connection when no backend has room.
     pub overload: Overload,
+    /// What happens when backends fail and return.
+    #[serde(flatten)]
+    pub availability: Availability,
     /// For how long connections may be idle.
     pub timeouts: Timeouts,
     /// How many new connections there may be.
@@ -132,6 +136,37 @@ pub struct Backend {
     /// Open connections that it takes at the most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+}
+
+/// What happens when backends of a service fail and return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Availability {
+    /// Backends that shall be active at the least, from 1: below it backups join, and people's changes
+    /// are refused.
+    pub min_active: u32,
+    /// What becomes of new connections when none is active.
+    pub on_all_down: OnAllDown,
+    /// What becomes of a failed backend's open connections.
+    pub on_down: OnDown,
+    /// For how long the share of a backend that returns grows; `None`: it has all of it at once.
+    #[serde(serialize_with = "human_option", skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Duration>,
+    /// When what the kernel sees of its connections takes a backend out; `None`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub passive: Option<Passive>,
+}
+
+/// When refused and unanswered connections take a backend out, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Passive {
+    /// Connections that fail within a second, and at least half of those opened in it.
+    pub failures: u32,
+    /// For how long the first time; each time in a row doubles it.
+    #[serde(serialize_with = "human")]
+    pub eject_for: Duration,
+    /// Backends that stay, whatever is seen, from 1; `None`: half of the service's, rounded up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<u32>,
 }
 
 /// For how long connections of a service may be idle.
@@ -307,6 +342,24 @@ impl Default for Tunnel {
             source_v4: Prefix { address: v4.into(), length: 16 },
             source_v6: Prefix { address: v6.into(), length: 64 },
         }
+    }
+}
+
+impl Default for Availability {
+    fn default() -> Self {
+        Self {
+            min_active: 1,
+            on_all_down: OnAllDown::default(),
+            on_down: OnDown::default(),
+            slow_start: None,
+            passive: Some(Passive::default()),
+        }
+    }
+}
+
+impl Default for Passive {
+    fn default() -> Self {
+        Self { failures: 5, eject_for: Duration::from_secs(10), keep: None }
     }
 }
 

@@ -29,6 +29,7 @@ pub(super) fn check(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
     check_service_identity(&raw.services, sink);
     for service in &raw.services {
         backends::check(service, sink);
+        backends::check_tiers(service, sink);
         shares::check(service, sink);
         check_prudence(service, sink);
     }

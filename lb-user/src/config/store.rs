@@ -1,5 +1,5 @@
-//! The configuration file on disk: replaced whole or not at all. What the text says does not
-//! matter here.
+//! Files that are replaced whole or not at all: the configuration, and what the daemon remembers. What
+//! the text says does not matter here.
 
 use std::{
     fs::{self, File, Permissions},
@@ -23,7 +23,7 @@ const NEW_FILE_MODE: u32 = 0o644;
 /// Names the step that failed; the old file is then as it was, except that a failed flush of the
 /// directory leaves the new file in place.
 pub fn write_atomically(path: &Path, text: &str) -> Result<()> {
-    replace(path, text).with_context(|| format!("write the configuration {}", path.display()))
+    replace(path, text).with_context(|| format!("write {}", path.display()))
 }
 
 fn replace(path: &Path, text: &str) -> Result<()> {

@@ -4,7 +4,7 @@ use std::{fs, sync::Arc};
 
 use tracing::{error, info};
 
-use super::Controller;
+use super::{Controller, condition};
 use crate::{
     api::model::Changed,
     config::{
@@ -51,6 +51,8 @@ pub enum Change {
         name: String,
         /// Whether open connections are cut.
         now: bool,
+        /// Whether fewer than `min_active` may stay.
+        force: bool,
     },
     /// Sets a backend's weight.
     SetWeight {
@@ -68,7 +70,10 @@ pub enum Change {
 pub enum Refused {
     /// It names what is not there.
     #[error("{0}")]
-    NotFound(EditError),
+    NotFound(String),
+    /// Too few backends would stay.
+    #[error("{0}")]
+    Guarded(String),
     /// It would make what is there already, or the file was edited by hand.
     #[error("{0}")]
     Conflict(String),
@@ -84,7 +89,7 @@ impl From<EditError> for Refused {
     fn from(error: EditError) -> Self {
         match error {
             EditError::UnknownService { .. } | EditError::UnknownBackend { .. } => {
-                Self::NotFound(error)
+                Self::NotFound(error.to_string())
             }
             EditError::Exists { .. } => Self::Conflict(error.to_string()),
             EditError::InvalidAfter(Invalid { diagnostics }) => Self::Invalid(errors(&diagnostics)),
@@ -151,7 +156,10 @@ impl Controller {
             Ok(facts) => loaded.check_host(&facts),
             Err(_) => Vec::new(),
         };
+        self.note_added(&loaded);
         let wanted = self.plan(&loaded).map_err(|error| Refused::Invalid(error.to_string()))?;
+        let force = matches!(change, Change::RemoveBackend { force: true, .. });
+        let notes = self.guard(&loaded, &wanted, force)?;
         let cut = self.to_cut(&change);
         write_atomically(&self.path, &loaded.text).map_err(Refused::Failed)?;
         if let Err(error) = self.applier.apply(&wanted) {
@@ -162,7 +170,9 @@ impl Controller {
         self.note_retired();
         self.follow_configuration();
         info!("{}", change.describe());
+        self.note_joined();
         let mut warnings = fresh(&old, &self.loaded, &host);
+        warnings.extend(notes);
         let cut = self.cut(cut).await.unwrap_or_else(|error| {
             // The change is made; what remains is to say what is left of it.
             warnings.push(format!("not all open connections were cut: {error:#}"));
@@ -215,7 +225,7 @@ impl Controller {
     fn to_cut(&self, change: &Change) -> Vec<BackendId> {
         let held = self.applier.held();
         match change {
-            Change::RemoveBackend { service, name, now: true } => {
+            Change::RemoveBackend { service, name, now: true, .. } => {
                 held.backend(service, name).map(|(id, _)| id).into_iter().collect()
             }
             Change::RemoveService { name, now: true } => held
@@ -228,7 +238,19 @@ impl Controller {
         }
     }
 
-    async fn cut(&self, backends: Vec<BackendId>) -> anyhow::Result<u64> {
+    /// A backend that is added is cold: its share grows.
+    fn note_added(&mut self, new: &Loaded) {
+        for service in &new.config.services {
+            let before = self.loaded.config.service(&service.name);
+            for backend in &service.backends {
+                if before.is_none_or(|before| before.backend(&backend.name).is_none()) {
+                    self.condition.ramps.left(&condition::key(service, backend));
+                }
+            }
+        }
+    }
+
+    pub(super) async fn cut(&self, backends: Vec<BackendId>) -> anyhow::Result<u64> {
         if backends.is_empty() {
             return Ok(0);
         }

@@ -3,9 +3,16 @@
 //! One task owns it all and takes one event at a time. Every event ends in the same place: plan the
 //! tables anew and write the difference.
 
+mod administer;
 mod apply;
 mod change;
+mod condition;
+mod guard;
+mod load;
+mod look;
+mod passive;
 mod probes;
+mod ramp;
 mod report;
 mod sweep;
 
@@ -22,12 +29,20 @@ use lb_common::net::Hop;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use self::{apply::Applier, probes::BackendKey, sweep::Swept};
 pub use self::{
+    administer::{Administer, Wish},
     change::{Change, Refused},
     sweep::Connections,
 };
+use self::{
+    apply::Applier,
+    condition::{Clock, Condition},
+    load::Meter,
+    probes::BackendKey,
+    sweep::Swept,
+};
 use crate::{
+    admin::{AdminState, store},
     api::model::{Changed, Counters, Status},
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
@@ -49,6 +64,8 @@ pub enum Command {
     Counters(oneshot::Sender<Result<Counters>>),
     /// A change of the configuration.
     Change(Box<Change>, oneshot::Sender<Result<Changed, Refused>>),
+    /// A backend is taken out for a while, or back.
+    Administer(Box<Administer>, oneshot::Sender<Result<Changed, Refused>>),
 }
 
 /// What a controller begins with.
@@ -57,6 +74,8 @@ pub struct Setup {
     pub path: PathBuf,
     /// What is in it.
     pub loaded: Loaded,
+    /// The directory of what is remembered.
+    pub state_dir: PathBuf,
     /// The tables' sizes.
     pub sizes: Sizes,
     /// The interfaces.
@@ -69,6 +88,7 @@ pub struct Setup {
 pub struct Controller {
     path: PathBuf,
     loaded: Loaded,
+    state_dir: PathBuf,
     sizes: Sizes,
     interfaces: Vec<String>,
     applier: Applier,
@@ -77,7 +97,11 @@ pub struct Controller {
     /// What the host has, as it was last seen.
     host: HostFacts,
     monitor: Monitor<BackendKey>,
-    health: HashMap<BackendKey, Health>,
+    condition: Condition,
+    meter: Meter,
+    clock: Clock,
+    last_look: Instant,
+    next_reminder: Instant,
     resolver: Resolver,
     ways: HashMap<IpAddr, Way>,
     unresolved: BTreeMap<IpAddr, Lost>,
@@ -117,7 +141,11 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, sizes, interfaces, connections } = setup;
+        let Setup { path, loaded, state_dir, sizes, interfaces, connections } = setup;
+        let (exceptions, unreadable) = store::recover(&state_dir)?;
+        if let Some(unreadable) = unreadable {
+            error!("{unreadable}");
+        }
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let (health_changes, health_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
@@ -126,7 +154,16 @@ impl Controller {
         let timing = sweep::Shared::default();
         sweep::start(Arc::clone(&connections), Arc::clone(&timing), found)?;
         let mut controller = Self {
-            health: known_health(&loaded, applier.held()),
+            condition: Condition {
+                exceptions,
+                health: known_health(&loaded, applier.held()),
+                ..Condition::default()
+            },
+            meter: Meter::default(),
+            clock: Clock::new(),
+            last_look: Instant::now(),
+            next_reminder: Instant::now(),
+            state_dir,
             ways: known_ways(applier.held()),
             path,
             loaded,
@@ -144,6 +181,7 @@ impl Controller {
             started: Instant::now(),
             events: Events { health: health_events, next_hops, swept },
         };
+        controller.end_exceptions();
         controller.follow_configuration();
         let wanted = controller.plan(&controller.loaded)?;
         controller.applier.apply(&wanted).context("write the data path's tables")?;
@@ -174,6 +212,7 @@ impl Controller {
 
     /// Handles events and commands until the commands' sender is gone.
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut next_look = Instant::now();
         loop {
             tokio::select! {
                 command = commands.recv() => match command {
@@ -195,6 +234,7 @@ impl Controller {
                     self.update();
                 }
                 Some(swept) = self.events.swept.recv() => self.note_swept(&swept),
+                () = tokio::time::sleep_until(next_look.into()) => next_look = self.look(),
             }
         }
     }
@@ -205,6 +245,9 @@ impl Controller {
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Change(change, reply) => drop(reply.send(self.change(*change).await)),
+            Command::Administer(asked, reply) => {
+                drop(reply.send(self.administer(*asked).await));
+            }
         }
     }
 
@@ -212,17 +255,8 @@ impl Controller {
     fn plan(&self, loaded: &Loaded) -> Result<Tables, plan::PlanError> {
         let mut config = loaded.config.clone();
         config.tables = self.sizes;
-        let mut active = HashMap::new();
-        for service in &config.services {
-            let probed = service.health.timing().is_some();
-            for backend in &service.backends {
-                let key = (service.name.clone(), backend.name.clone());
-                let up = !probed || self.health.get(&key) == Some(&Health::Up);
-                active.insert(key, up);
-            }
-        }
         let facts = Facts {
-            active,
+            standings: self.condition.standings(&config, Instant::now()),
             ways: self.ways.clone(),
             least_mtu: self.host.least_mtu(&self.interfaces),
             host_addresses: self.host.addresses(),
@@ -239,8 +273,20 @@ impl Controller {
         if let Err(error) = written {
             error!("the data path is behind: {error:#}");
         }
+        self.note_joined();
         self.note_retired();
         self.note_timing();
+    }
+
+    /// Notes who gets new connections: from now on its share grows.
+    fn note_joined(&mut self) {
+        let now = Instant::now();
+        for entry in self.applier.held().backends.values().filter(|entry| entry.active) {
+            let service = self.loaded.config.service(&entry.service);
+            let over = service.and_then(|service| service.availability.slow_start);
+            let key = (entry.service.clone(), entry.name.clone());
+            self.condition.ramps.joined(&key, over, now);
+        }
     }
 
     /// Looks at the host's own addresses and MTUs again.
@@ -269,12 +315,14 @@ impl Controller {
     /// Starts and stops probes and resolutions as the configuration says.
     fn follow_configuration(&mut self) {
         let config = &self.loaded.config;
-        let health = &self.health;
-        let probes =
+        let Condition { health, exceptions, .. } = &self.condition;
+        let mut probes =
             probes::wanted(config, |key| health.get(key).copied().unwrap_or(Health::Unknown));
+        // Who is in maintenance is left alone, and is nothing but unknown when it returns.
+        probes.retain(|(key, ..)| exceptions.state(key) != AdminState::Maintenance);
         let keys: HashSet<_> = probes.iter().map(|(key, ..)| key.clone()).collect();
         self.monitor.set(probes);
-        self.health.retain(|key, _| keys.contains(key));
+        self.condition.health.retain(|key, _| keys.contains(key));
         let configured = config.services.iter().flat_map(|service| &service.backends);
         let retiring = self.applier.held().backends.values().map(|entry| entry.address.ip());
         let targets = configured.map(|backend| backend.address.ip()).chain(retiring).collect();
@@ -294,10 +342,11 @@ impl Controller {
         let (service, backend) = (&key.0, &key.1);
         if to == Health::Down {
             warn!(service, backend, "backend is {to}, was {from}: {reason}");
+            self.has_failed(&key);
         } else {
             info!(service, backend, "backend is {to}, was {from}: {reason}");
         }
-        self.health.insert(key, to);
+        self.condition.health.insert(key, to);
     }
 
     fn note_next_hop(&mut self, update: nexthop::Update) {

@@ -1,15 +1,19 @@
 //! What the controller tells: status and counters.
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{
+    collections::BTreeMap,
+    time::{Instant, SystemTime},
+};
 
 use anyhow::Result;
 use lb_common::counters::BackendCounters as Raw;
 
-use super::{Controller, Lost};
+use super::{Controller, Lost, condition};
 use crate::{
     api::model::{
-        BackendCounters, BackendStatus, Connections, Counters, Daemon, Failures, HandshakeBucket,
-        InOut, Interface, Removed, RemovedCounters, ServiceCounters, ServiceStatus, Status,
+        BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus, Failures,
+        HandshakeBucket, InOut, Interface, Removed, RemovedCounters, ServiceCounters,
+        ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
     health::Health,
@@ -72,19 +76,21 @@ impl Controller {
     }
 
     fn backend_status(&self, service: &Service, backend: &Backend) -> Result<BackendStatus> {
-        let key = (service.name.clone(), backend.name.clone());
+        let key = condition::key(service, backend);
         let probe = self.monitor.reader().get(&key);
-        let probed = service.health.timing().is_some();
-        let health = match self.health.get(&key) {
-            Some(health) => *health,
-            None if probed => Health::Unknown,
-            None => Health::Up,
-        };
+        let health = self.condition.health(service, backend);
         let held = self.applier.held();
         let known = held.backend(&service.name, &backend.name);
         let ring = held.service(&service.name).map_or(&[][..], |(_, entry)| &entry.ring.slots[..]);
         let slots = known.map_or(0, |(id, _)| ring.iter().filter(|slot| **slot == id).count());
-        let mut reason = Vec::new();
+        let now = Instant::now();
+        let doing = self.condition.doing(service, backend, slots > 0, now);
+        let exception = self.condition.exceptions.get(&key);
+        let mut reason: Vec<_> =
+            exception.map(|exception| exception.reason.clone()).into_iter().collect();
+        if let Some(ejection) = self.condition.watch.ejection(&key, now) {
+            reason.push(ejection.why.clone());
+        }
         if health != Health::Up
             && let Some(error) = probe.as_ref().and_then(|probe| probe.last_error.clone())
         {
@@ -100,7 +106,9 @@ impl Controller {
             address: shown(backend.address),
             weight: backend.weight,
             tier: backend.tier,
-            admin: "ready".to_owned(),
+            admin: self.condition.exceptions.state(&key),
+            exception: exception.map(|exception| ExceptionStatus::of(exception, self.clock.now())),
+            state: doing.name(),
             health,
             active: slots > 0,
             share,

@@ -8,8 +8,8 @@ use std::{
 use lb_common::net::Hop;
 
 use super::{
-    BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey, Tables,
-    Tunnel, maglev::Member,
+    BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
+    Standing, Tables, Tunnel, effective, maglev::Member, members,
 };
 use crate::config::{Backend, Config, Forwarding, Service};
 
@@ -27,8 +27,8 @@ pub struct Way {
 /// What the controller has found out.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
-    /// Whether each backend, by service and name, may get new connections. Absent: may not.
-    pub active: HashMap<(String, String), bool>,
+    /// What is said of each backend, by service and name. Absent: nothing is known.
+    pub standings: HashMap<(String, String), Standing>,
     /// Ways by the backend's address. Absent: not known yet.
     pub ways: HashMap<IpAddr, Way>,
     /// Bytes of the largest IP packet that every interface takes; zero: not known.
@@ -74,7 +74,7 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
             Some((id, _)) => *id,
             None => services.free().map(ServiceId).ok_or(PlanError::Services(services.limit))?,
         };
-        let mut members = Vec::new();
+        let mut entries = Vec::new();
         for backend in &service.backends {
             let known =
                 previous.backends.iter().find(|(_, entry)| is_same(entry, service, backend));
@@ -86,17 +86,11 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
             };
             let known = known.map(|(_, entry)| entry);
             let mut entry = entry(config, facts, service, backend, known);
-            let key = (service.name.clone(), backend.name.clone());
-            // Full NAT without a source address makes no connection: wait for the route.
-            let full_nat = service.forwarding == Forwarding::Nat && service.snat;
-            entry.active =
-                facts.active.get(&key) == Some(&true) && !(full_nat && entry.sources.is_empty());
             entry.service_id = service_id;
-            if entry.active {
-                members.push(Member { id, weight: backend.weight, address: backend.address });
-            }
-            tables.backends.insert(id, entry);
+            entries.push((id, entry));
         }
+        let members = admit(service, facts, &mut entries);
+        tables.backends.extend(entries);
         let ring = Ring::compile(service.scheduler, &members, service.table_size);
         let policy = Some(Policy::of(service));
         tables.services.insert(
@@ -121,6 +115,41 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
         });
     }
     Ok(tables)
+}
+
+/// Decides which backends of a service get new connections, and notes it in their entries, which stand
+/// in the order of the configuration.
+fn admit(
+    service: &Service,
+    facts: &Facts,
+    entries: &mut [(BackendId, BackendEntry)],
+) -> Vec<Member> {
+    // Full NAT without a source address makes no connection: wait for the route.
+    let needs_source = service.forwarding == Forwarding::Nat && service.snat;
+    let lacks_source: BTreeSet<_> = entries
+        .iter()
+        .filter(|(_, entry)| needs_source && entry.sources.is_empty())
+        .map(|(_, entry)| entry.name.clone())
+        .collect();
+    let standing = |backend: &Backend| {
+        let key = (service.name.clone(), backend.name.clone());
+        let mut standing = facts.standings.get(&key).copied().unwrap_or_default();
+        standing.admitted &= !lacks_source.contains(&backend.name);
+        standing
+    };
+    let chosen = members(service, standing);
+    let parts: Vec<_> = chosen
+        .iter()
+        .map(|index| &service.backends[*index])
+        .map(|backend| (backend.weight, standing(backend).percent))
+        .collect();
+    let mut admitted = Vec::new();
+    for (index, weight) in chosen.into_iter().zip(effective(&parts)) {
+        let (id, entry) = &mut entries[index];
+        (entry.active, entry.weight) = (true, weight);
+        admitted.push(Member { id: *id, weight, address: entry.address });
+    }
+    admitted
 }
 
 fn node(config: &Config, facts: &Facts) -> NodePolicy {
@@ -277,9 +306,12 @@ mod tests {
             mtu: 1500,
         };
         Facts {
-            active: active
+            standings: active
                 .iter()
-                .map(|(name, active)| (("web".into(), (*name).into()), *active))
+                .map(|(name, healthy)| {
+                    let standing = Standing { healthy: *healthy, ..Standing::default() };
+                    (("web".into(), (*name).into()), standing)
+                })
                 .collect(),
             ways: [("10.0.0.11".parse().unwrap(), way), ("10.0.0.12".parse().unwrap(), way)].into(),
             ..Facts::default()

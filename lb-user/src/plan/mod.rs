@@ -7,6 +7,7 @@ mod build;
 mod maglev;
 mod policy;
 mod ring;
+mod standing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +22,7 @@ pub use self::{
     maglev::Member,
     policy::{NodePolicy, Policy, Tunnel},
     ring::Ring,
+    standing::{Standing, effective, members},
 };
 use crate::config::{Endpoint, PortRange, Protocol};
 
@@ -93,7 +95,7 @@ pub struct BackendEntry {
     pub hop: Hop,
     /// Bytes of the largest IP packet on the way there; zero: not known.
     pub mtu: u32,
-    /// Its share of new connections, relative to the other weights.
+    /// Its share of new connections now, relative to the other weights.
     pub weight: u16,
     /// Established connections that it takes at the most.
     pub max_connections: Option<u32>,

@@ -1,6 +1,7 @@
 //! From text to raw values: every value typed and spanned, every error collected. What needs more
 //! than one value to judge belongs to [`super::rules`].
 
+mod availability;
 mod health;
 mod prefixes;
 mod section;
@@ -30,8 +31,8 @@ use super::{
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
     model::{
-        Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables, Timeouts,
-        Tunnel,
+        Availability, Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables,
+        Timeouts, Tunnel,
     },
     prefix::Prefix,
 };
@@ -67,6 +68,9 @@ pub(super) struct RawService {
     /// `None`: it could not be decoded.
     pub(super) forwarding: Option<Forwarding>,
     pub(super) prefixes: RawPrefixes,
+    pub(super) availability: Availability,
+    /// Where `min_active` stands, or else the header.
+    pub(super) min_active_span: Range<usize>,
     snat: bool,
     gue_port: u16,
     sticky: Option<Duration>,
@@ -80,7 +84,7 @@ pub(super) struct RawBackend {
     pub(super) name: Option<Spanned<String>>,
     pub(super) address: Option<Spanned<SocketAddr>>,
     pub(super) weight: Option<u16>,
-    tier: Tier,
+    pub(super) tier: Tier,
     max_connections: Option<u32>,
 }
 
@@ -244,6 +248,7 @@ impl RawService {
             gue_port: self.gue_port,
             sticky: self.sticky,
             overload: self.overload,
+            availability: self.availability,
             timeouts: self.timeouts,
             limits: self.limits,
             prefixes: self.prefixes.into_lists(),

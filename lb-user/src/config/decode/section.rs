@@ -114,6 +114,16 @@ impl<'a, 'i> Section<'a, 'i> {
         }
     }
 
+    /// The value of `key`, if it is there and `convert` takes it; what is wrong with it is told by whoever
+    /// decodes it.
+    pub(super) fn reads<T>(
+        &self,
+        key: &str,
+        convert: impl FnOnce(&DeValue<'i>) -> Result<T, Problem>,
+    ) -> Option<T> {
+        convert(self.entries.get(key)?.get_ref()).ok()
+    }
+
     /// Like [`Self::value`], with a default for a value that is missing or wrong.
     pub(super) fn value_or<T>(
         &self,

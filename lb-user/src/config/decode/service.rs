@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{
-    PrefixFiles, RawBackend, RawService, Section, Shape, health, traffic,
+    PrefixFiles, RawBackend, RawService, Section, Shape, availability, health, traffic,
     values::{self, Problem},
 };
 use crate::config::{
@@ -25,6 +25,11 @@ const SERVICE: Shape = Shape {
         "gue_port",
         "sticky",
         "overload",
+        "min_active",
+        "on_all_down",
+        "on_down",
+        "slow_start",
+        "passive",
         "allow",
         "allow_file",
         "deny",
@@ -34,7 +39,7 @@ const SERVICE: Shape = Shape {
         "health",
         "backend",
     ],
-    later: &["min_active", "on_all_down"],
+    later: &[],
 };
 const BACKEND: Shape = Shape {
     header: "[[service.backend]]",
@@ -83,6 +88,8 @@ fn decode_service(
         gue_port: section.value_or(sink, "gue_port", values::port, Service::GUE_PORT),
         sticky,
         overload: section.value_or(sink, "overload", values::choice, Overload::default()),
+        availability: availability::decode(sink, section, forwarding),
+        min_active_span: section.span_of("min_active"),
         timeouts: traffic::timeouts(sink, section),
         limits: traffic::limits(sink, section),
         prefixes: files.decode(sink, section),
@@ -159,8 +166,8 @@ fn weight(value: &toml::de::DeValue<'_>) -> Result<u16, Problem> {
     if matches!(values::integer(value, 0, 0), Ok(0)) {
         return Err(Problem::new(
             "is 0",
-            "a backend is taken out by draining it, which comes in a later version; \
-             until then remove it with `evenkeel backend remove`",
+            "take a backend out for a while with `evenkeel backend drain`, or for good with \
+             `evenkeel backend remove`",
         ));
     }
     Ok(u16::try_from(values::integer(value, 1, 65_535)?).unwrap_or(u16::MAX))
@@ -168,7 +175,7 @@ fn weight(value: &toml::de::DeValue<'_>) -> Result<u16, Problem> {
 
 fn max_connections(value: &toml::de::DeValue<'_>) -> Result<u32, Problem> {
     if matches!(values::integer(value, 0, 0), Ok(0)) {
-        let remedy = "remove it for no limit; take a backend out with `evenkeel backend remove`";
+        let remedy = "remove it for no limit; take a backend out with `evenkeel backend drain`";
         return Err(Problem::new("is 0", remedy));
     }
     values::integer(value, 1, MOST_CONNECTIONS)

@@ -16,7 +16,7 @@ use self::{
 };
 use super::{
     Config, Invalid,
-    choices::{Forwarding, Overload, Protocol, Scheduler},
+    choices::{Forwarding, Overload, Protocol, Scheduler, Tier},
     decode::nearest,
     endpoint,
     model::HealthCheck,
@@ -61,6 +61,9 @@ pub struct BackendSpec {
     /// Its weight, from 1.
     #[serde(default = "one")]
     pub weight: u16,
+    /// When it takes part.
+    #[serde(default)]
+    pub tier: Tier,
     /// Open connections that it takes at the most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,

@@ -10,7 +10,11 @@ use super::{
     layout::{BackendForm, Layout, ServicePlace, TableId},
 };
 use crate::{
-    config::{choices::Overload, endpoint::shown, model::HealthCheck},
+    config::{
+        choices::{Overload, Tier},
+        endpoint::shown,
+        model::HealthCheck,
+    },
     health::{HttpProbe, Timing},
 };
 
@@ -186,6 +190,9 @@ pub(super) fn backend(spec: &BackendSpec, style: &Style) -> String {
     style.key(&mut out, "address", shown(spec.address));
     if style.weights || spec.weight != 1 {
         style.key(&mut out, "weight", i64::from(spec.weight));
+    }
+    if spec.tier != Tier::default() {
+        style.key(&mut out, "tier", spec.tier.to_string());
     }
     if let Some(most) = spec.max_connections {
         style.key(&mut out, "max_connections", i64::from(most));

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::{Repeat, family, repeated};
 use crate::config::{
-    choices::Forwarding,
+    choices::{Forwarding, Tier},
     decode::{RawBackend, RawService},
     diagnostic::Sink,
     endpoint::{Endpoint, shown},
@@ -47,6 +47,31 @@ pub(super) fn check(service: &RawService, sink: &mut Sink<'_, '_>) {
         }
     }
     check_probe_port(service, *own.get_ref(), sink);
+}
+
+/// Whether there are enough backends for what the service asks of them.
+pub(super) fn check_tiers(service: &RawService, sink: &mut Sink<'_, '_>) {
+    let (count, title) = (service.backends.len(), service.title());
+    let primaries = service.backends.iter().filter(|b| b.tier == Tier::Primary).count();
+    let least = service.availability.min_active as usize;
+    if count == 0 {
+        return;
+    }
+    if least > count {
+        let message = format!("min_active of {title} is {least}, and it has {count} backends");
+        let remedy = format!("set it to {count} at the most, or add backends");
+        sink.error(&service.min_active_span, message, remedy);
+    } else if primaries == 0 {
+        let message = format!("every backend of {title} is a backup, so all of them are always in");
+        let remedy = "remove tier = \"backup\" from those that shall serve while all is well";
+        sink.warning(&service.span, message, remedy);
+    } else if least > primaries {
+        let message = format!(
+            "min_active of {title} is {least}, and it has {primaries} primary backends, so its \
+             backups are always in"
+        );
+        sink.warning(&service.min_active_span, message, "set it lower, or add primary backends");
+    }
 }
 
 fn check_distinct(service: &RawService, forwarding: Forwarding, sink: &mut Sink<'_, '_>) {

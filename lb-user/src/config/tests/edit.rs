@@ -5,11 +5,17 @@ use std::{net::SocketAddr, time::Duration};
 use super::{COMMENTED, parse, with};
 use crate::config::{
     BackendSpec, Config, EditError, Endpoint, Forwarding, HealthCheck, HttpProbe, Overload,
-    Protocol, Scheduler, ServiceSpec, Timing, edit,
+    Protocol, Scheduler, ServiceSpec, Tier, Timing, edit,
 };
 
 fn backend(name: &str, address: &str, weight: u16) -> BackendSpec {
-    BackendSpec { name: name.to_owned(), address: read(address), weight, max_connections: None }
+    BackendSpec {
+        name: name.to_owned(),
+        address: read(address),
+        weight,
+        tier: Tier::default(),
+        max_connections: None,
+    }
 }
 
 fn service(name: &str, address: &str) -> ServiceSpec {

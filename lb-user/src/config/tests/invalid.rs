@@ -36,7 +36,14 @@ fn services() {
     for (line, fragments) in [
         ("colour = 1", &["unknown key \"colour\" in [[service]]", "known keys are name,"][..]),
         ("protcol = \"tcp\"", &["did you mean \"protocol\"?"]),
-        ("min_active = 1", &["min_active", "not available yet in this version"]),
+        ("min_active = 0", &["min_active of service \"web\" is 0, out of range"]),
+        (
+            "min_active = 3",
+            &["min_active of service \"web\" is 3, and it has 2 backends", "set it to 2"],
+        ),
+        ("on_all_down = \"open\"", &["on_all_down of service \"web\"", "use reject or keep"]),
+        ("on_down = \"cut\"", &["on_down of service \"web\"", "use keep or reset"]),
+        ("slow_start = \"1ms\"", &["slow_start of service \"web\" is 1ms"]),
         ("protocol = 6", &["protocol of service \"web\" must be a string, not an integer"]),
         ("protocol = \"tpc\"", &["did you mean \"tcp\"? Use tcp or udp"]),
         ("scheduler = \"roundrobin\"", &["is unknown", "did you mean \"round-robin\"?"]),
@@ -49,10 +56,7 @@ fn services() {
 #[test]
 fn backends() {
     for (line, fragments) in [
-        (
-            "tier = \"backup\"",
-            &["tier of backend \"web-02\"", "not available yet", "use primary"][..],
-        ),
+        ("tier = \"spare\"", &["tier of backend \"web-02\" is \"spare\"", "primary or backup"][..]),
         ("max_connections = 0", &["max_connections of backend \"web-02\" is 0", "remove it"]),
         ("max_connections = 67108865", &["use 1 to 67108864"]),
         ("weight = 0", &["weight of backend \"web-02\" is 0", "drain", "remove"]),

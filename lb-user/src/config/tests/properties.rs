@@ -6,7 +6,8 @@ use proptest::prelude::*;
 
 use super::{COMMENTED, parse};
 use crate::config::{
-    BackendSpec, Config, EditError, HealthCheck, Scheduler, Service, ServiceSpec, Timing, edit,
+    BackendSpec, Config, EditError, HealthCheck, Scheduler, Service, ServiceSpec, Tier, Timing,
+    edit,
 };
 
 /// Pieces that valid texts are made of, for mutations that get past the first line.
@@ -107,8 +108,13 @@ fn apply(text: &str, config: &mut Config, edit: &Edit) -> Result<String, EditErr
         }
         Edit::AddBackend(s, b, weight) => {
             let address = ([10, 0, 1, b], 80).into();
-            let spec =
-                BackendSpec { name: backend_name(b), address, weight, max_connections: None };
+            let spec = BackendSpec {
+                name: backend_name(b),
+                address,
+                weight,
+                tier: Tier::default(),
+                max_connections: None,
+            };
             let edited = edit::add_backend(text, &service_name(s), &spec)?;
             let added = parse(&edited).unwrap().config;
             let added = added.service(&service_name(s)).unwrap().backends.last().unwrap().clone();

@@ -1,0 +1,119 @@
+//! The exceptions on disk: a file in the state directory, replaced whole or not at all.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{Exception, Exceptions};
+use crate::config::write_atomically;
+
+/// The file's format.
+const VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct Document {
+    version: u32,
+    exceptions: Vec<Exception>,
+}
+
+/// The file of the exceptions below `state_dir`.
+#[must_use]
+pub fn path(state_dir: &Path) -> PathBuf {
+    state_dir.join("exceptions.json")
+}
+
+/// Reads the exceptions; none where there is no file yet.
+///
+/// # Errors
+///
+/// Where the file cannot be read, or is not ours.
+pub fn read(state_dir: &Path) -> Result<Exceptions> {
+    let path = path(state_dir);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Exceptions::default()),
+        text => text.with_context(|| format!("read {}", path.display()))?,
+    };
+    let Document { version, exceptions } = serde_json::from_str(&text)
+        .with_context(|| format!("{} is not a list of exceptions", path.display()))?;
+    anyhow::ensure!(
+        version == VERSION,
+        "{} is of version {version}, and this daemon knows version {VERSION}",
+        path.display()
+    );
+    Ok(exceptions.into_iter().collect())
+}
+
+/// Reads the exceptions of a daemon that starts. A file that cannot be understood is put aside, not
+/// overwritten, and told: the balancer has to start.
+///
+/// # Errors
+///
+/// Where the file cannot be put aside.
+pub fn recover(state_dir: &Path) -> Result<(Exceptions, Option<String>)> {
+    let error = match read(state_dir) {
+        Ok(exceptions) => return Ok((exceptions, None)),
+        Err(error) => error,
+    };
+    let (path, aside) = (path(state_dir), state_dir.join("exceptions.json.unreadable"));
+    fs::rename(&path, &aside).with_context(|| format!("put {} aside", path.display()))?;
+    let told = format!(
+        "{error:#}; it is now {}, and every backend is ready: take out again what has to stay out",
+        aside.display()
+    );
+    Ok((Exceptions::default(), Some(told)))
+}
+
+/// Writes the exceptions; they are on the disk when this returns.
+///
+/// # Errors
+///
+/// Names the step that failed; the old file is then as it was.
+pub fn write(state_dir: &Path, exceptions: &Exceptions) -> Result<()> {
+    let document = Document { version: VERSION, exceptions: exceptions.iter().cloned().collect() };
+    let mut text = serde_json::to_string_pretty(&document)?;
+    text.push('\n');
+    write_atomically(&path(state_dir), &text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::{admin::AdminState, api::Peer};
+
+    #[test]
+    fn what_is_written_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(read(directory.path()).unwrap(), Exceptions::default());
+        let exception = Exception {
+            service: "web".into(),
+            backend: "web-02".into(),
+            state: AdminState::Maintenance,
+            since: SystemTime::UNIX_EPOCH + Duration::from_secs(7),
+            until: None,
+            reason: "a \"test\"".into(),
+            by: Peer::of(0),
+        };
+        let exceptions: Exceptions = [exception].into_iter().collect();
+        write(directory.path(), &exceptions).unwrap();
+        assert_eq!(recover(directory.path()).unwrap(), (exceptions, None));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_kept_aside_and_told() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in ["{", "[]", "{\"version\": 99, \"exceptions\": []}"] {
+            fs::write(path(directory.path()), text).unwrap();
+            let (exceptions, told) = recover(directory.path()).unwrap();
+            assert_eq!(exceptions, Exceptions::default());
+            assert!(told.unwrap().contains("exceptions.json"));
+            let aside = directory.path().join("exceptions.json.unreadable");
+            assert_eq!(fs::read_to_string(aside).unwrap(), text);
+        }
+    }
+}

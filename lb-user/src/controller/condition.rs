@@ -1,0 +1,151 @@
+//! What is known of every backend beside the configuration: what people decided, what probes and the
+//! kernel see, and how far it is on its way back.
+
+use std::{
+    collections::HashMap,
+    time::{Instant, SystemTime},
+};
+
+use super::{passive::Watch, probes::BackendKey, ramp::Ramps};
+use crate::{
+    admin::{AdminState, Exceptions},
+    config::{Backend, Config, Service},
+    health::Health,
+    plan::Standing,
+};
+
+/// A wall clock that follows the monotonic one since it was made: what shall last half an hour does,
+/// however the host's clock is set meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    began: SystemTime,
+    since: Instant,
+}
+
+impl Clock {
+    /// A clock that is right now.
+    pub fn new() -> Self {
+        Self { began: SystemTime::now(), since: Instant::now() }
+    }
+
+    /// The time.
+    pub fn now(&self) -> SystemTime {
+        self.began + self.since.elapsed()
+    }
+}
+
+/// What is known of the backends.
+#[derive(Debug, Default)]
+pub struct Condition {
+    /// What people decided.
+    pub exceptions: Exceptions,
+    /// What probes see of those that are probed.
+    pub health: HashMap<BackendKey, Health>,
+    /// What the kernel sees of their connections.
+    pub watch: Watch,
+    /// Who is on its way back.
+    pub ramps: Ramps,
+}
+
+/// What a backend does, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doing {
+    /// It gets its share of new connections.
+    Active,
+    /// It gets a part of its share, in percent, which grows.
+    Warming(u8),
+    /// It gets new connections though it is not up, because nobody is.
+    FailOpen,
+    /// It waits for primaries to fail.
+    Standby,
+    /// People let it finish.
+    Drain,
+    /// People took it out.
+    Maintenance,
+    /// Its connections failed.
+    Ejected,
+    /// Its probes failed, or have not passed yet, or no way leads to it.
+    Out,
+}
+
+impl Doing {
+    /// How it is called.
+    pub fn name(self) -> String {
+        match self {
+            Self::Active => "active".to_owned(),
+            Self::Warming(percent) => format!("warming {percent}%"),
+            Self::FailOpen => "fail-open".to_owned(),
+            Self::Standby => "standby".to_owned(),
+            Self::Drain => "drain".to_owned(),
+            Self::Maintenance => "maintenance".to_owned(),
+            Self::Ejected => "ejected".to_owned(),
+            Self::Out => "out".to_owned(),
+        }
+    }
+}
+
+/// The key of a service's backend.
+pub fn key(service: &Service, backend: &Backend) -> BackendKey {
+    (service.name.clone(), backend.name.clone())
+}
+
+impl Condition {
+    /// What probes see of a backend; one that is not probed counts as up.
+    pub fn health(&self, service: &Service, backend: &Backend) -> Health {
+        let probed = service.health.timing().is_some();
+        let unseen = if probed { Health::Unknown } else { Health::Up };
+        self.health.get(&key(service, backend)).copied().unwrap_or(unseen)
+    }
+
+    /// What the plan has to know of a backend.
+    pub fn standing(&self, service: &Service, backend: &Backend, now: Instant) -> Standing {
+        let key = key(service, backend);
+        Standing {
+            admitted: self.exceptions.state(&key) == AdminState::Ready,
+            healthy: self.health(service, backend) == Health::Up
+                && !self.watch.is_ejected(&key, now),
+            percent: self.ramps.percent(&key, service.availability.slow_start, now),
+        }
+    }
+
+    /// The standings of all backends of a configuration.
+    pub fn standings(&self, config: &Config, now: Instant) -> HashMap<BackendKey, Standing> {
+        let services = config.services.iter();
+        services
+            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
+            .map(|(service, backend)| (key(service, backend), self.standing(service, backend, now)))
+            .collect()
+    }
+
+    /// What a backend does; `active`: it gets new connections.
+    pub fn doing(&self, service: &Service, backend: &Backend, active: bool, now: Instant) -> Doing {
+        let standing = self.standing(service, backend, now);
+        match self.exceptions.state(&key(service, backend)) {
+            AdminState::Drain => Doing::Drain,
+            AdminState::Maintenance => Doing::Maintenance,
+            AdminState::Ready if active && !standing.healthy => Doing::FailOpen,
+            AdminState::Ready if active && standing.percent < 100 => {
+                Doing::Warming(standing.percent)
+            }
+            AdminState::Ready if active => Doing::Active,
+            AdminState::Ready if self.watch.is_ejected(&key(service, backend), now) => {
+                Doing::Ejected
+            }
+            AdminState::Ready
+                if standing.healthy && backend.tier == crate::config::Tier::Backup =>
+            {
+                Doing::Standby
+            }
+            AdminState::Ready => Doing::Out,
+        }
+    }
+
+    /// Forgets backends that are configured no longer, but for what people decided.
+    pub fn settle(&mut self, config: &Config, now: Instant) {
+        let known = |(service, backend): &BackendKey| {
+            config.service(service).is_some_and(|service| service.backend(backend).is_some())
+        };
+        self.watch.settle(now, known);
+        self.ramps.settle(now, known);
+    }
+}

@@ -1,0 +1,113 @@
+//! The look at the counters, a few times a second: load, failing connections, and whose time is up.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use lb_common::counters::BackendCounters;
+use tracing::{info, warn};
+
+use super::{Controller, condition, passive::Counts, probes::BackendKey};
+use crate::{
+    config::{OnDown, Passive, Service},
+    plan::BackendId,
+};
+
+/// Time from one look to the next at the least.
+const PAUSE: Duration = Duration::from_millis(250);
+/// A look may take this part of the time at the most.
+const DUTY: u32 = 20;
+
+impl Controller {
+    /// Looks, and follows what it sees. Returns when to look again.
+    pub(super) fn look(&mut self) -> Instant {
+        let began = Instant::now();
+        let last = std::mem::replace(&mut self.last_look, began);
+        let counters = self.read_counters();
+        let opened = counters.iter().map(|(id, raw)| (*id, raw.opened)).collect();
+        self.meter.observe(began, opened);
+        let ejected = self.judge(&counters, began);
+        let due = |at: Option<Instant>| at.is_some_and(|at| at <= began);
+        let returned = due(self.condition.watch.next(last));
+        let grown = due(self.condition.ramps.next(last));
+        let ended = self.end_exceptions();
+        if ejected || returned || grown || ended {
+            self.update();
+        }
+        self.condition.settle(&self.loaded.config, began);
+        self.remind(began);
+        Instant::now() + PAUSE.max(began.elapsed() * DUTY)
+    }
+
+    fn read_counters(&self) -> HashMap<BackendId, BackendCounters> {
+        let (held, dataplane) = (self.applier.held(), self.applier.dataplane());
+        let live = held.backends.iter().filter(|(_, entry)| entry.live);
+        live.filter_map(|(id, _)| Some((*id, dataplane.backend_counters(*id).ok()?))).collect()
+    }
+
+    /// Takes out the backends whose connections fail; tells whether there were any.
+    fn judge(&mut self, counters: &HashMap<BackendId, BackendCounters>, now: Instant) -> bool {
+        let mut ejected = Vec::new();
+        let held = self.applier.held();
+        for service in &self.loaded.config.services {
+            let Some(policy) = service.availability.passive else { continue };
+            let Some((_, entry)) = held.service(&service.name) else { continue };
+            let mut members = entry.ring.members.len();
+            for backend in &service.backends {
+                let Some((id, known)) = held.backend(&service.name, &backend.name) else {
+                    continue;
+                };
+                let Some(raw) = counters.get(&id) else { continue };
+                // One that is kept because nobody is up is not judged: there is nobody else.
+                let healthy = self.condition.standing(service, backend, now).healthy;
+                if !known.active || !healthy {
+                    continue;
+                }
+                let may = members > least(service, &policy);
+                let key = condition::key(service, backend);
+                let watch = &mut self.condition.watch;
+                let found = watch.observe(&key, Counts::from(raw), &policy, now, may);
+                if let Some(ejection) = found {
+                    members -= 1;
+                    let span = humantime::format_duration(ejection.span);
+                    let (service, backend, why) = (&key.0, &key.1, &ejection.why);
+                    warn!(service, backend, "backend is ejected for {span}: {why}");
+                    ejected.push(key);
+                }
+            }
+        }
+        for key in &ejected {
+            self.has_failed(key);
+        }
+        !ejected.is_empty()
+    }
+
+    /// What a backend's failure, seen by probes or by the kernel, does beside taking it out.
+    pub(super) fn has_failed(&mut self, key: &BackendKey) {
+        self.condition.ramps.left(key);
+        let service = self.loaded.config.service(&key.0);
+        if service.is_none_or(|service| service.availability.on_down == OnDown::Keep) {
+            return;
+        }
+        let Some((id, _)) = self.applier.held().backend(&key.0, &key.1) else { return };
+        let (connections, key) = (std::sync::Arc::clone(&self.connections), key.clone());
+        tokio::task::spawn_blocking(move || {
+            let (service, backend) = (&key.0, &key.1);
+            match connections.cut(id) {
+                Ok(cut) => {
+                    info!(service, backend, cut, "cut the open connections of a failed backend");
+                }
+                Err(error) => {
+                    warn!(service, backend, "could not cut its open connections: {error:#}");
+                }
+            }
+        });
+    }
+}
+
+/// How many backends of a service stay, whatever is seen.
+fn least(service: &Service, policy: &Passive) -> usize {
+    let half = service.backends.len().div_ceil(2);
+    policy.keep.map_or(half, |keep| keep as usize).max(1)
+}
