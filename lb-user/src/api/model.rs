@@ -44,6 +44,21 @@ pub struct Daemon {
     /// Connections that each family's table has room for.
     #[serde(default)]
     pub connection_capacity: u32,
+    /// How often the kernel's tables differed from what was written to them, and were mended.
+    #[serde(default)]
+    pub table_repairs: u64,
+    /// When they did last; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_repair: Option<Repair>,
+}
+
+/// A difference between the kernel's tables and what was written to them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repair {
+    /// When it was mended, as RFC 3339 has it.
+    pub at: String,
+    /// What differed.
+    pub what: String,
 }
 
 /// An interface.

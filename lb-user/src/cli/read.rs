@@ -45,6 +45,14 @@ pub async fn status(client: &Client, format: Output) -> Result<()> {
             output::count(u64::from(daemon.connection_capacity) * 2)
         )?;
     }
+    if let Some(repair) = &daemon.last_repair {
+        let times = output::count(daemon.table_repairs);
+        writeln!(
+            text,
+            "\nsomebody else changed the kernel's tables ({times} times, last {}); mended: {}",
+            repair.at, repair.what
+        )?;
+    }
     text.push_str(&taken_out(&status));
     for service in &status.services {
         writeln!(text, "\n{}", headline(service))?;

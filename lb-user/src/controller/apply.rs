@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::{
     config::PrefixLists,
-    dataplane::{Dataplane, Filter, Scope},
+    dataplane::{Dataplane, Filter, Scope, Written},
     plan::{NodePolicy, Ring, ServiceEntry, ServiceId, ServiceKey, Tables},
 };
 
@@ -79,6 +79,21 @@ impl Applier {
         self.remove_addresses(&addresses)?;
         self.remove_backends(wanted)?;
         self.write_filter(filter)
+    }
+
+    /// Compares the tables with what was written, and makes them that. Tells what differed.
+    ///
+    /// # Errors
+    ///
+    /// What the data path answered.
+    pub fn audit(&mut self) -> Result<Vec<String>> {
+        self.dataplane.audit(&Written {
+            tables: &self.held,
+            filter: self.filter.as_ref(),
+            addresses: self.addresses.as_ref(),
+            node: self.node.as_ref(),
+            prefixes: &self.prefixes,
+        })
     }
 
     fn write_filter(&mut self, filter: Filter) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use lb_common::counters::BackendCounters;
@@ -18,6 +18,32 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(250);
 /// A look may take this part of the time at the most.
 const DUTY: u32 = 20;
+
+/// Time between two comparisons of the tables with what was written, at the least.
+const BETWEEN_AUDITS: Duration = Duration::from_secs(3);
+/// A comparison may take this part of the time at the most.
+const AUDIT_DUTY: u32 = 100;
+/// How many differences are named.
+const NAMED: usize = 5;
+
+/// What comparing the tables with what was written to them has found.
+#[derive(Debug)]
+pub struct Audit {
+    /// How often they differed.
+    pub repairs: u64,
+    /// When they did last, and in what.
+    pub last: Option<(SystemTime, String)>,
+    /// Whether the last write failed: what is in the tables is not known then.
+    pub is_behind: bool,
+    next: Instant,
+}
+
+impl Audit {
+    /// Nothing was found yet.
+    pub fn new() -> Self {
+        Self { repairs: 0, last: None, is_behind: false, next: Instant::now() + BETWEEN_AUDITS }
+    }
+}
 
 impl Controller {
     /// Looks, and follows what it sees. Returns when to look again.
@@ -37,6 +63,7 @@ impl Controller {
         }
         self.condition.settle(&self.loaded.config, began);
         self.remind(began);
+        self.compare(began);
         Instant::now() + PAUSE.max(began.elapsed() * DUTY)
     }
 
@@ -44,6 +71,30 @@ impl Controller {
         let (held, dataplane) = (self.applier.held(), self.applier.dataplane());
         let live = held.backends.iter().filter(|(_, entry)| entry.live);
         live.filter_map(|(id, _)| Some((*id, dataplane.backend_counters(*id).ok()?))).collect()
+    }
+
+    /// Compares the tables with what was written, mends them and tells, every few seconds.
+    fn compare(&mut self, now: Instant) {
+        if now < self.audit.next || self.audit.is_behind {
+            return;
+        }
+        let (began, found) = (Instant::now(), self.applier.audit());
+        self.audit.next = Instant::now() + BETWEEN_AUDITS.max(began.elapsed() * AUDIT_DUTY);
+        match found {
+            Ok(found) if found.is_empty() => {}
+            Ok(mut found) => {
+                let more = found.len().saturating_sub(NAMED);
+                found.truncate(NAMED);
+                if more > 0 {
+                    found.push(format!("{more} more"));
+                }
+                let found = found.join(", ");
+                warn!("the kernel's tables were changed by somebody else, and are mended: {found}");
+                self.audit.repairs += 1;
+                self.audit.last = Some((self.clock.now(), found));
+            }
+            Err(error) => warn!("could not compare the kernel's tables: {error:#}"),
+        }
     }
 
     /// Takes out the backends whose connections fail; tells whether there were any.

@@ -102,6 +102,7 @@ pub struct Controller {
     clock: Clock,
     last_look: Instant,
     next_reminder: Instant,
+    audit: look::Audit,
     resolver: Resolver,
     ways: HashMap<IpAddr, Way>,
     unresolved: BTreeMap<IpAddr, Lost>,
@@ -163,6 +164,7 @@ impl Controller {
             clock: Clock::new(),
             last_look: Instant::now(),
             next_reminder: Instant::now(),
+            audit: look::Audit::new(),
             state_dir,
             ways: known_ways(applier.held()),
             path,
@@ -270,6 +272,7 @@ impl Controller {
             .plan(&self.loaded)
             .map_err(anyhow::Error::from)
             .and_then(|wanted| self.applier.apply(&wanted));
+        self.audit.is_behind = written.is_err();
         if let Err(error) = written {
             error!("the data path is behind: {error:#}");
         }

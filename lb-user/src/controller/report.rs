@@ -12,7 +12,7 @@ use super::{Controller, Lost, condition};
 use crate::{
     api::model::{
         BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus, Failures,
-        HandshakeBucket, InOut, Interface, Removed, RemovedCounters, ServiceCounters,
+        HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair, ServiceCounters,
         ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
@@ -36,6 +36,11 @@ impl Controller {
             config: self.path.display().to_string(),
             connection_entries: self.entries,
             connection_capacity: self.sizes.connections,
+            table_repairs: self.audit.repairs,
+            last_repair: self.audit.last.as_ref().map(|(at, what)| Repair {
+                at: humantime::format_rfc3339_seconds(*at).to_string(),
+                what: what.clone(),
+            }),
         };
         let services = self.loaded.config.services.iter();
         let removed = self.removed().map(|(id, entry)| {

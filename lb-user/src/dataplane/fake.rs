@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 use lb_common::counters::BackendCounters;
 
-use super::{Dataplane, Filter, Scope};
+use super::{Dataplane, Filter, Scope, Written};
 use crate::{
     config::PrefixLists,
     plan::{
@@ -201,6 +201,24 @@ impl Dataplane for Fake {
             None => maps.backend_records.remove(&id),
         };
         Ok(())
+    }
+
+    fn audit(&mut self, written: &Written<'_>) -> Result<Vec<String>> {
+        let mut maps = self.write()?;
+        let mut found = Vec::new();
+        for (id, wanted) in &written.tables.backends {
+            if maps.backends.get(id) != Some(wanted) {
+                maps.backends.insert(*id, wanted.clone());
+                found.push(wanted.label());
+            }
+        }
+        for (id, wanted) in &written.tables.services {
+            if wanted.live && maps.services.get(&wanted.key) != Some(id) {
+                maps.services.insert(wanted.key, *id);
+                found.push(wanted.name.clone());
+            }
+        }
+        Ok(found)
     }
 
     fn backend_counters(&self, _: BackendId) -> Result<BackendCounters> {

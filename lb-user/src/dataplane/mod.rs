@@ -11,7 +11,10 @@ pub mod layout;
 mod pod;
 mod reconcile;
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use anyhow::Result;
 use lb_common::counters::BackendCounters;
@@ -46,6 +49,20 @@ pub enum Scope {
     Node,
     /// One service's.
     Service(ServiceId),
+}
+
+/// What was written to the tables; what is `None` was not.
+pub struct Written<'a> {
+    /// Services and backends.
+    pub tables: &'a Tables,
+    /// Addresses that are worth a look-up.
+    pub filter: Option<&'a Filter>,
+    /// Services' addresses, and whether they are the host's, too.
+    pub addresses: Option<&'a BTreeMap<IpAddr, bool>>,
+    /// The node's settings, and whether quotes of ICMP errors are read.
+    pub node: Option<&'a (NodePolicy, bool)>,
+    /// The prefixes of each scope.
+    pub prefixes: &'a BTreeMap<Scope, PrefixLists>,
 }
 
 /// The tables of a data path. Every write is complete when it returns, and is seen by the next
@@ -84,6 +101,9 @@ pub trait Dataplane: Send + Sync {
     /// Notes what a backend's id stands for; `None` frees the id.
     fn write_backend_record(&mut self, id: BackendId, backend: Option<&BackendEntry>)
     -> Result<()>;
+
+    /// Compares the tables with what was written to them, and makes them that. Tells what differed.
+    fn audit(&mut self, written: &Written<'_>) -> Result<Vec<String>>;
 
     /// A backend's counters, added up over all CPUs.
     fn backend_counters(&self, id: BackendId) -> Result<BackendCounters>;

@@ -19,7 +19,7 @@ use lb_common::{
     service::{self, Service},
 };
 
-use super::{RawArray, take};
+use super::{RawArray, audit::mend, take};
 use crate::{
     config::{PortRange, Prefix, PrefixLists},
     dataplane::pod::Raw,
@@ -56,10 +56,10 @@ pub(super) const V6: Names = Names {
 
 /// The tables.
 pub(super) struct FamilyTables<A: Address> {
-    addresses: HashMap<MapData, Raw<A>, u32>,
-    services: HashMap<MapData, Raw<service::ServiceKey<A>>, Raw<Service>>,
+    pub(super) addresses: HashMap<MapData, Raw<A>, u32>,
+    pub(super) services: HashMap<MapData, Raw<service::ServiceKey<A>>, Raw<Service>>,
     backends: RawArray<Backend<A>>,
-    prefixes: LpmTrie<MapData, Raw<ClientKey<A>>, u32>,
+    pub(super) prefixes: LpmTrie<MapData, Raw<ClientKey<A>>, u32>,
     unconfirmed: Array<MapData, Raw<Flow<A>>>,
 }
 
@@ -106,36 +106,12 @@ impl<A: Address> FamilyTables<A> {
     }
 
     pub(super) fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
-        let ip = backend.address.ip();
-        // The far end of a tunnel may be of the other family; it is the tunnel's then.
-        let address = match A::from_ip(ip) {
-            None if backend.tunnel.is_some() => A::default(),
-            address => address.context("address of the other family")?,
-        };
-        let mut sources = [A::default(); MAX_SOURCES];
-        let given = backend.sources.iter().filter_map(|ip| A::from_ip(*ip));
-        let mut source_count = 0;
-        for (slot, source) in sources.iter_mut().zip(given) {
-            *slot = source;
-            source_count += 1;
-        }
-        let PortRange { low, high } = backend.ports;
-        let value = Backend {
-            hop: backend.hop,
-            mtu: backend.mtu,
-            flags: if backend.active { backend::flags::ACTIVE } else { 0 },
-            service: backend.service_id.0,
-            weight: u32::from(backend.weight),
-            max_connections: backend.max_connections.unwrap_or(0),
-            address,
-            port: Be16::new(backend.address.port()),
-            source_count,
-            first_port: low,
-            // 1 to 65,535 is the widest range: its length fits.
-            port_count: high - low + 1,
-            sources,
-        };
-        Ok(self.backends.set(id.0, Raw(value), 0)?)
+        Ok(self.backends.set(id.0, Raw(value(backend)?), 0)?)
+    }
+
+    /// Makes a backend's value what it shall be; tells whether it was not.
+    pub(super) fn mend_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<bool> {
+        mend(&mut self.backends, id.0, value(backend)?)
     }
 
     /// What the kernel's value holds beside the address.
@@ -167,19 +143,16 @@ impl<A: Address> FamilyTables<A> {
                 known.insert((key.prefix_len(), address));
             }
         }
-        let wanted = [(&lists.deny, prefix::DENY), (&lists.allow, prefix::ALLOW)];
-        for (list, said) in wanted {
-            for (length, address) in list.iter().filter_map(own) {
-                known.remove(&(length, address));
-                let key = Key::new(length, Raw(ClientKey { service: scope, address }));
-                self.prefixes.insert(&key, said, 0).with_context(|| {
-                    let length = length - SCOPE_BITS;
-                    format!(
-                        "no room for prefix {}/{length}; raise `prefixes` in [tables]",
-                        address.ip()
-                    )
-                })?;
-            }
+        for ((length, address), said) in said::<A>(lists) {
+            known.remove(&(length, address));
+            let key = Key::new(length, Raw(ClientKey { service: scope, address }));
+            self.prefixes.insert(&key, said, 0).with_context(|| {
+                let length = length - SCOPE_BITS;
+                format!(
+                    "no room for prefix {}/{length}; raise `prefixes` in [tables]",
+                    address.ip()
+                )
+            })?;
         }
         for (length, address) in known {
             let key = Key::new(length, Raw(ClientKey { service: scope, address }));
@@ -189,9 +162,49 @@ impl<A: Address> FamilyTables<A> {
     }
 }
 
+/// What is said of each prefix of this family, with its length.
+pub(super) fn said<A: Address>(lists: &PrefixLists) -> std::collections::HashMap<(u32, A), u32> {
+    let denied = lists.deny.iter().filter_map(own).map(|prefix| (prefix, prefix::DENY));
+    let allowed = lists.allow.iter().filter_map(own).map(|prefix| (prefix, prefix::ALLOW));
+    denied.chain(allowed).collect()
+}
+
 /// A prefix of this family, its length with the scope's.
 fn own<A: Address>(prefix: &Prefix) -> Option<(u32, A)> {
     A::from_ip(prefix.address).map(|address| (SCOPE_BITS + u32::from(prefix.length), address))
+}
+
+/// The kernel's value of a backend.
+fn value<A: Address>(backend: &BackendEntry) -> Result<Backend<A>> {
+    let ip = backend.address.ip();
+    // The far end of a tunnel may be of the other family; it is the tunnel's then.
+    let address = match A::from_ip(ip) {
+        None if backend.tunnel.is_some() => A::default(),
+        address => address.context("address of the other family")?,
+    };
+    let mut sources = [A::default(); MAX_SOURCES];
+    let given = backend.sources.iter().filter_map(|ip| A::from_ip(*ip));
+    let mut source_count = 0;
+    for (slot, source) in sources.iter_mut().zip(given) {
+        *slot = source;
+        source_count += 1;
+    }
+    let PortRange { low, high } = backend.ports;
+    Ok(Backend {
+        hop: backend.hop,
+        mtu: backend.mtu,
+        flags: if backend.active { backend::flags::ACTIVE } else { 0 },
+        service: backend.service_id.0,
+        weight: u32::from(backend.weight),
+        max_connections: backend.max_connections.unwrap_or(0),
+        address,
+        port: Be16::new(backend.address.port()),
+        source_count,
+        first_port: low,
+        // 1 to 65,535 is the widest range: its length fits.
+        port_count: high - low + 1,
+        sources,
+    })
 }
 
 /// The kernel's value of a tunnel to `destination`.
@@ -267,6 +280,6 @@ pub(super) fn absent_is_fine(result: Result<(), MapError>) -> Result<()> {
     }
 }
 
-fn wire_key<A: Address>(address: A, key: ServiceKey) -> service::ServiceKey<A> {
+pub(super) fn wire_key<A: Address>(address: A, key: ServiceKey) -> service::ServiceKey<A> {
     service::ServiceKey::new(address, Be16::new(key.address.port()), key.protocol.number())
 }

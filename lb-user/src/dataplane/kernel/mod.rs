@@ -4,6 +4,7 @@
 //! is written, and in which order, is the applier's business. The tables of an address family are in
 //! `family.rs`.
 
+mod audit;
 mod family;
 
 use std::{
@@ -33,7 +34,7 @@ use lb_common::{
 };
 
 use self::family::FamilyTables;
-use super::{Dataplane, Filter, Scope, pod::Raw};
+use super::{Dataplane, Filter, Scope, Written, pod::Raw};
 use crate::{
     bpf,
     config::{PrefixLists, Protocol},
@@ -115,11 +116,18 @@ impl Kernel {
         })
     }
 
-    fn write_tunnel(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
-        let value = backend
-            .tunnel
-            .map_or_else(Tunnel::default, |tunnel| family::tunnel(&tunnel, backend.address.ip()));
-        Ok(self.tunnels.set(id.0, Raw(value), 0)?)
+    fn node_settings(&self, node: &NodePolicy, reads_quotes: bool) -> NodeSettings {
+        let mut flags = 0;
+        let mut set = |condition: bool, flag: u32| flags |= if condition { flag } else { 0 };
+        set(!node.prefixes.is_empty(), node::flags::HAS_PREFIXES);
+        set(!node.prefixes.allow.is_empty(), node::flags::DENY_OTHERS);
+        set(reads_quotes, node::flags::READS_QUOTES);
+        NodeSettings {
+            unconfirmed_mask: self.unconfirmed_mask,
+            flags,
+            least_mtu: node.least_mtu,
+            reserved: 0,
+        }
     }
 }
 
@@ -179,50 +187,22 @@ impl Dataplane for Kernel {
     }
 
     fn write_filter(&mut self, wanted: &Filter) -> Result<()> {
-        let mut bitmap: Bitmap = [0; filter::WORDS];
-        for ip in &wanted.destinations {
-            match (Addr4::from_ip(*ip), Addr6::from_ip(*ip)) {
-                (Some(v4), _) => filter::insert(&mut bitmap, &v4),
-                (_, Some(v6)) => filter::insert(&mut bitmap, &v6),
-                _ => {}
-            }
-        }
-        for ip in &wanted.sources {
-            match (Addr4::from_ip(*ip), Addr6::from_ip(*ip)) {
-                (Some(v4), _) => filter::insert_source(&mut bitmap, &v4),
-                (_, Some(v6)) => filter::insert_source(&mut bitmap, &v6),
-                _ => {}
-            }
-        }
-        self.filter.set(0, Raw(bitmap), 0).context("write the address filter")
+        self.filter.set(0, Raw(bitmap(wanted)), 0).context("write the address filter")
     }
 
     fn write_address(&mut self, address: IpAddr, services: Option<bool>) -> Result<()> {
-        let bits = services.map(|host| if host { address::HOST } else { 0 });
+        let bits = services.map(address_bits);
         by_family!(self, address, |tables, own| tables.write_address(own, bits))
             .with_context(|| format!("write service address {address}"))
     }
 
     fn write_node(&mut self, node: &NodePolicy, reads_quotes: bool) -> Result<()> {
-        let mut flags = 0;
-        let mut set = |condition: bool, flag: u32| flags |= if condition { flag } else { 0 };
-        set(!node.prefixes.is_empty(), node::flags::HAS_PREFIXES);
-        set(!node.prefixes.allow.is_empty(), node::flags::DENY_OTHERS);
-        set(reads_quotes, node::flags::READS_QUOTES);
-        let settings = NodeSettings {
-            unconfirmed_mask: self.unconfirmed_mask,
-            flags,
-            least_mtu: node.least_mtu,
-            reserved: 0,
-        };
+        let settings = self.node_settings(node, reads_quotes);
         self.node.set(0, Raw(settings), 0).context("write the node's settings")
     }
 
     fn write_prefixes(&mut self, scope: Scope, prefixes: &PrefixLists) -> Result<()> {
-        let number = match scope {
-            Scope::Node => NODE_SCOPE,
-            Scope::Service(id) => id.0,
-        };
+        let number = number(scope);
         self.v4
             .write_prefixes(number, prefixes)
             .and_then(|()| self.v6.write_prefixes(number, prefixes))
@@ -240,28 +220,24 @@ impl Dataplane for Kernel {
     }
 
     fn write_policy(&mut self, id: ServiceId, policy: &Policy, members: usize) -> Result<()> {
-        let members = u32::try_from(members).context("too many backends")?;
-        let settings = ServiceSettings { members, ..policy.settings };
         self.service_settings
-            .set(id.0, Raw(settings), 0)
+            .set(id.0, Raw(settings(policy, members)?), 0)
             .with_context(|| format!("write the settings of service {}", id.0))
     }
 
     fn write_ring(&mut self, id: ServiceId, ring: &Ring) -> Result<()> {
-        let length = u32::try_from(ring.slots.len()).context("ring too long")?;
-        ensure!(length <= ring::MAX_SLOTS, "a ring of {length} slots is too long");
-        let mut slots = Vec::with_capacity(ring.slots.len() + ring.members.len() + 1);
-        slots.push(length);
-        slots.extend(ring.slots.iter().chain(&ring.members).map(|backend| backend.0));
-        let inner =
-            make_ring(&slots).with_context(|| format!("make the ring of service {}", id.0))?;
+        let inner = slots(ring)
+            .and_then(|slots| make_ring(&slots))
+            .with_context(|| format!("make the ring of service {}", id.0))?;
         self.rings
             .set(id.0, &inner, 0)
             .with_context(|| format!("swap the ring of service {}", id.0))
     }
 
     fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
-        self.write_tunnel(id, backend)
+        self.tunnels
+            .set(id.0, Raw(tunnel_value(backend)), 0)
+            .map_err(anyhow::Error::from)
             .and_then(|()| {
                 if backend.service_is_ipv4 {
                     self.v4.write_backend(id, backend)
@@ -285,16 +261,7 @@ impl Dataplane for Kernel {
         id: ServiceId,
         service: Option<&ServiceEntry>,
     ) -> Result<()> {
-        let record = service.map_or_else(ServiceRecord::zeroed, |service| {
-            let (address, family) = octets(service.key.address.ip());
-            ServiceRecord {
-                name: name(&service.name),
-                address,
-                port: service.key.address.port(),
-                family,
-                protocol: service.key.protocol.number(),
-            }
-        });
+        let record = service.map_or_else(ServiceRecord::zeroed, service_record);
         if service.is_some() {
             self.service_cursors.set(id.0, Raw(ServiceCursor::zeroed()), 0)?;
         }
@@ -306,20 +273,12 @@ impl Dataplane for Kernel {
         id: BackendId,
         backend: Option<&BackendEntry>,
     ) -> Result<()> {
-        let record = backend.map_or_else(BackendRecord::zeroed, |backend| {
-            let (address, family) = octets(backend.address.ip());
-            BackendRecord {
-                name: name(&backend.name),
-                service: name(&backend.service),
-                address,
-                port: backend.address.port(),
-                family,
-                protocol: backend.protocol.number(),
-                service_family: if backend.service_is_ipv4 { 4 } else { 6 },
-                reserved: [0; 3],
-            }
-        });
+        let record = backend.map_or_else(BackendRecord::zeroed, backend_record);
         Ok(self.backend_records.set(id.0, Raw(record), 0)?)
+    }
+
+    fn audit(&mut self, written: &Written<'_>) -> Result<Vec<String>> {
+        self.audit_all(written)
     }
 
     fn backend_counters(&self, id: BackendId) -> Result<BackendCounters> {
@@ -340,6 +299,83 @@ impl Dataplane for Kernel {
             .zip(verdict::ALL)
             .map(|(index, (name, ..))| Ok((name, self.verdicts.get(&index, 0)?.iter().sum())))
             .collect()
+    }
+}
+
+fn bitmap(filter: &Filter) -> Bitmap {
+    let mut bitmap: Bitmap = [0; filter::WORDS];
+    for ip in &filter.destinations {
+        match (Addr4::from_ip(*ip), Addr6::from_ip(*ip)) {
+            (Some(v4), _) => filter::insert(&mut bitmap, &v4),
+            (_, Some(v6)) => filter::insert(&mut bitmap, &v6),
+            _ => {}
+        }
+    }
+    for ip in &filter.sources {
+        match (Addr4::from_ip(*ip), Addr6::from_ip(*ip)) {
+            (Some(v4), _) => filter::insert_source(&mut bitmap, &v4),
+            (_, Some(v6)) => filter::insert_source(&mut bitmap, &v6),
+            _ => {}
+        }
+    }
+    bitmap
+}
+
+/// The number of a scope in the table of prefixes.
+const fn number(scope: Scope) -> u32 {
+    match scope {
+        Scope::Node => NODE_SCOPE,
+        Scope::Service(id) => id.0,
+    }
+}
+
+const fn address_bits(host: bool) -> u32 {
+    if host { address::HOST } else { 0 }
+}
+
+fn settings(policy: &Policy, members: usize) -> Result<ServiceSettings> {
+    let members = u32::try_from(members).context("too many backends")?;
+    Ok(ServiceSettings { members, ..policy.settings })
+}
+
+/// The elements of a ring's array.
+fn slots(ring: &Ring) -> Result<Vec<u32>> {
+    let length = u32::try_from(ring.slots.len()).context("ring too long")?;
+    ensure!(length <= ring::MAX_SLOTS, "a ring of {length} slots is too long");
+    let mut slots = Vec::with_capacity(ring.slots.len() + ring.members.len() + 1);
+    slots.push(length);
+    slots.extend(ring.slots.iter().chain(&ring.members).map(|backend| backend.0));
+    Ok(slots)
+}
+
+fn tunnel_value(backend: &BackendEntry) -> Tunnel {
+    backend
+        .tunnel
+        .map_or_else(Tunnel::default, |tunnel| family::tunnel(&tunnel, backend.address.ip()))
+}
+
+fn service_record(service: &ServiceEntry) -> ServiceRecord {
+    let (address, family) = octets(service.key.address.ip());
+    ServiceRecord {
+        name: name(&service.name),
+        address,
+        port: service.key.address.port(),
+        family,
+        protocol: service.key.protocol.number(),
+    }
+}
+
+fn backend_record(backend: &BackendEntry) -> BackendRecord {
+    let (address, family) = octets(backend.address.ip());
+    BackendRecord {
+        name: name(&backend.name),
+        service: name(&backend.service),
+        address,
+        port: backend.address.port(),
+        family,
+        protocol: backend.protocol.number(),
+        service_family: if backend.service_is_ipv4 { 4 } else { 6 },
+        reserved: [0; 3],
     }
 }
 
