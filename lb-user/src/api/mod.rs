@@ -2,11 +2,13 @@
 
 mod client;
 pub mod model;
+mod peer;
 mod problem;
 mod server;
 
 pub use self::{
     client::{Client, ClientError},
+    peer::Peer,
     problem::Problem,
     server::{bind, serve},
 };

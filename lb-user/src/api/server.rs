@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     model::{Changed, Counters, NewBackend, NewHealth, NewService, Patch, ServicePatch, Status},
+    peer::Credentials,
     problem::Problem,
 };
 use crate::{
@@ -69,10 +70,8 @@ pub async fn serve(
     commands: Commands,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    axum::serve(listener, router(commands))
-        .with_graceful_shutdown(stop)
-        .await
-        .context("serve the API")
+    let service = router(commands).into_make_service_with_connect_info::<Credentials>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await.context("serve the API")
 }
 
 fn router(commands: Commands) -> Router {
