@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::configuration::{Confirmation, Edited};
 use crate::{
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier, edit::BackendSpec},
     health::Health,
@@ -39,6 +40,12 @@ pub struct Daemon {
     /// Connections that each family's table has room for.
     #[serde(default)]
     pub connection_capacity: u32,
+    /// The configuration file is not what is at work; absent where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_edited: Option<Edited>,
+    /// The change that waits for its confirmation; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
 }
 
 /// An interface.

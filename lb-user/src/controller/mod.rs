@@ -5,6 +5,8 @@
 
 mod apply;
 mod change;
+pub mod configuration;
+mod history;
 mod probes;
 mod report;
 mod sweep;
@@ -25,10 +27,15 @@ use tracing::{error, info, warn};
 use self::{apply::Applier, probes::BackendKey, sweep::Swept};
 pub use self::{
     change::{Change, Refused},
+    configuration::ConfigurationCommand,
+    history::Entry,
     sweep::Connections,
 };
 use crate::{
-    api::model::{Changed, Counters, Status},
+    api::{
+        Peer,
+        model::{Changed, Counters, Status},
+    },
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
     health::{self, Health, Monitor},
@@ -48,13 +55,17 @@ pub enum Command {
     /// The counters.
     Counters(oneshot::Sender<Result<Counters>>),
     /// A change of the configuration.
-    Change(Box<Change>, oneshot::Sender<Result<Changed, Refused>>),
+    Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
+    /// What is asked about the configuration as a whole.
+    Configuration(ConfigurationCommand),
 }
 
 /// What a controller begins with.
 pub struct Setup {
     /// The configuration file.
     pub path: PathBuf,
+    /// The directory of the state.
+    pub state_dir: PathBuf,
     /// What is in it.
     pub loaded: Loaded,
     /// The tables' sizes.
@@ -85,6 +96,7 @@ pub struct Controller {
     entries: u64,
     started: Instant,
     events: Events,
+    configuration: configuration::State,
 }
 
 /// A backend's address that no way leads to.
@@ -117,7 +129,8 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, sizes, interfaces, connections } = setup;
+        let Setup { path, state_dir, loaded, sizes, interfaces, connections } = setup;
+        let configuration = configuration::State::open(&state_dir, &path, &loaded)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let (health_changes, health_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
@@ -143,6 +156,7 @@ impl Controller {
             entries: 0,
             started: Instant::now(),
             events: Events { health: health_events, next_hops, swept },
+            configuration,
         };
         controller.follow_configuration();
         let wanted = controller.plan(&controller.loaded)?;
@@ -195,6 +209,7 @@ impl Controller {
                     self.update();
                 }
                 Some(swept) = self.events.swept.recv() => self.note_swept(&swept),
+                () = self.configuration.due() => self.configuration_due(),
             }
         }
     }
@@ -204,7 +219,10 @@ impl Controller {
         match command {
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Counters(reply) => drop(reply.send(self.counters())),
-            Command::Change(change, reply) => drop(reply.send(self.change(*change).await)),
+            Command::Change(change, peer, reply) => {
+                drop(reply.send(self.change(*change, &peer).await));
+            }
+            Command::Configuration(command) => self.configuration_command(command),
         }
     }
 

@@ -32,6 +32,8 @@ impl Controller {
             config: self.path.display().to_string(),
             connection_entries: self.entries,
             connection_capacity: self.sizes.connections,
+            config_edited: self.configuration.edited(),
+            confirmation: self.configuration.confirmation(),
         };
         let services = self.loaded.config.services.iter();
         let removed = self.removed().map(|(id, entry)| {

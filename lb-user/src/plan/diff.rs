@@ -123,7 +123,8 @@ impl Diff {
                 parts.push(format!("{count} {what}{} {fate}", if count == 1 { "" } else { "s" }));
             }
         };
-        let fates = [(Fate::Added, "added"), (Fate::Removed, "removed"), (Fate::Changed, "changed")];
+        let fates =
+            [(Fate::Added, "added"), (Fate::Removed, "removed"), (Fate::Changed, "changed")];
         for (fate, word) in fates {
             say(self.services.iter().filter(|s| s.fate == fate).count(), "service", word);
         }
@@ -170,9 +171,8 @@ fn service(
     let backends: Vec<_> = backends
         .filter_map(|(one, other)| {
             let name = &other.or(one)?.name;
-            let settings_of = |backend: Option<&Backend>| {
-                backend.map(settings_of_backend).unwrap_or_default()
-            };
+            let settings_of =
+                |backend: Option<&Backend>| backend.map(settings_of_backend).unwrap_or_default();
             let settings = changes(&settings_of(one), &settings_of(other));
             Some(BackendDiff {
                 name: name.clone(),

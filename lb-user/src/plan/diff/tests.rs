@@ -185,7 +185,11 @@ fn follow(
     let entry = values.entry(place).or_default();
     for Setting { key, before, after } in settings {
         assert_eq!(entry.get(key).unwrap_or(&Value::Null), before);
-        if after.is_null() { entry.remove(key) } else { entry.insert(key.clone(), after.clone()) };
+        if after.is_null() {
+            entry.remove(key)
+        } else {
+            entry.insert(key.clone(), after.clone())
+        };
     }
 }
 

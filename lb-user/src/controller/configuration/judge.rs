@@ -1,0 +1,171 @@
+//! What a text has to pass before it becomes the configuration, and what it would change.
+
+use std::{fs, io};
+
+use super::super::{Controller, Refused, change};
+use crate::{
+    api::configuration::{Candidate, Plan},
+    config::{Backend, Config, Diagnostic, HostFacts, Loaded, Service, Severity},
+    health::Health,
+    plan::{
+        Diff,
+        diff::{Fate, Side},
+    },
+};
+
+/// A text that may become the configuration.
+pub(super) struct Judged {
+    /// It.
+    pub(super) loaded: Loaded,
+    /// What this host says about it.
+    pub(super) host: Vec<Diagnostic>,
+    /// What it changes.
+    pub(super) diff: Diff,
+}
+
+impl Controller {
+    /// Everything that a text has to pass before anything changes. What else is to be asked of a
+    /// configuration that goes live belongs here, after the check.
+    pub(super) fn judge(&self, candidate: &Candidate) -> Result<Judged, Refused> {
+        let (loaded, host) = self.check(candidate)?;
+        let diff = self.diff(&loaded.config);
+        Ok(Judged { loaded, host, diff })
+    }
+
+    /// The errors of a text and of this host with it, all at once; files that it names are looked for
+    /// beside the configuration file, where they will be.
+    fn check(&self, candidate: &Candidate) -> Result<(Loaded, Vec<Diagnostic>), Refused> {
+        let refuse = |mut found: Vec<Diagnostic>| {
+            found.sort_by_key(|diagnostic| diagnostic.position);
+            let lines: Vec<_> = found.iter().map(ToString::to_string).collect();
+            let file = candidate.file.display();
+            Refused::Invalid(format!(
+                "{file} is invalid, nothing was changed:\n{}",
+                lines.join("\n")
+            ))
+        };
+        let loaded = Config::parse_for(&candidate.text, &candidate.file, &self.path)
+            .map_err(|invalid| refuse(invalid.diagnostics))?;
+        let host = HostFacts::read().map(|facts| loaded.check_host(&facts)).unwrap_or_default();
+        if host.iter().any(|found| found.severity == Severity::Error) {
+            return Err(refuse(loaded.warnings.into_iter().chain(host).collect()));
+        }
+        Ok((loaded, host))
+    }
+
+    /// What `POST /v1/configuration/plan` answers.
+    pub(super) fn plan_candidate(&self, candidate: &Candidate) -> Result<Plan, Refused> {
+        let Judged { loaded, host, diff } = self.judge(candidate)?;
+        let mut refused = self.beyond_reach(&diff);
+        let pending = self.configuration.nothing_pending().err();
+        let edited = self.would_overwrite(&candidate.text).err();
+        let room = self.plan(&loaded).err().map(|full| full.to_string());
+        refused.extend([pending, edited].into_iter().flatten().map(|found| found.to_string()));
+        refused.extend(room);
+        let warnings = self.fresh_warnings(&loaded, &host, &diff);
+        Ok(Plan { against: "running".to_owned(), diff, refused, warnings })
+    }
+
+    /// What changes from what is at work: shares before are by who is active, shares after count what
+    /// no probe has judged yet as up.
+    fn diff(&self, new: &Config) -> Diff {
+        let held = self.applier.held();
+        let before = |service: &Service, backend: &Backend| {
+            held.backend(&service.name, &backend.name).is_some_and(|(_, entry)| entry.active)
+        };
+        let after = |service: &Service, backend: &Backend| {
+            let key = (service.name.clone(), backend.name.clone());
+            let known = self.loaded.config.service(&service.name);
+            let known = known.and_then(|service| service.backend(&backend.name));
+            let same = known.is_some_and(|known| known.address == backend.address);
+            let down = self.health.get(&key) == Some(&Health::Down);
+            !(same && down && service.health.timing().is_some())
+        };
+        Diff::between(
+            Side { config: &self.loaded.config, active: &before },
+            Side { config: new, active: &after },
+        )
+    }
+
+    /// Why changes are refused that a running daemon cannot make.
+    pub(super) fn beyond_reach(&self, diff: &Diff) -> Vec<String> {
+        let path = self.path.display();
+        let way_out = |key: &str| {
+            if key.starts_with("tables.") {
+                format!(
+                    "tables keep their sizes for as long as they are loaded: write it into {path}, \
+                     stop the daemon, run `evenkeel detach`, which cuts connections, and start it again"
+                )
+            } else {
+                format!(
+                    "interfaces are attached when the daemon starts: write it into {path} and restart \
+                     `evenkeel run` (no connection is lost)"
+                )
+            }
+        };
+        // The other value may be the tables' own, which a daemon that took them over did not make.
+        let ours = |key: &str, after: &serde_json::Value| {
+            let sizes = serde_json::to_value(self.sizes).unwrap_or_default();
+            key.strip_prefix("tables.").is_some_and(|key| sizes.get(key) == Some(after))
+        };
+        diff.needs_restart()
+            .filter(|setting| !ours(&setting.key, &setting.after))
+            .map(|setting| {
+                format!(
+                    "{} cannot change from {} to {} while the daemon runs; {}",
+                    setting.key,
+                    setting.before,
+                    setting.after,
+                    way_out(&setting.key)
+                )
+            })
+            .collect()
+    }
+
+    /// Refuses to write over edits that nobody took live. Says whether the file has this text already.
+    pub(super) fn would_overwrite(&self, text: &str) -> Result<bool, Refused> {
+        match fs::read_to_string(&self.path) {
+            Ok(found) if found == text => Ok(true),
+            Ok(found) if found == self.loaded.text => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Ok(_) => {
+                Err(Refused::Conflict(change::was_edited(&self.path, "overwrite those edits")))
+            }
+            Err(error) => {
+                let context = format!("read {}", self.path.display());
+                Err(Refused::Failed(anyhow::Error::new(error).context(context)))
+            }
+        }
+    }
+
+    /// What is dangerous about a configuration and was not before.
+    pub(super) fn fresh_warnings(
+        &self,
+        loaded: &Loaded,
+        host: &[Diagnostic],
+        diff: &Diff,
+    ) -> Vec<String> {
+        let mut warnings = change::fresh(&self.loaded, loaded, host);
+        for service in diff.services.iter().filter(|service| service.fate != Fate::Removed) {
+            let works = service.backends.iter().any(|backend| backend.share_before > 0.0);
+            let probed = loaded
+                .config
+                .service(&service.name)
+                .is_some_and(|service| service.health.timing().is_some());
+            let moved = |backend: &crate::plan::diff::BackendDiff| {
+                backend.settings.iter().any(|setting| setting.key == "address")
+            };
+            let stays = service.backends.iter().any(|backend| {
+                backend.share_before > 0.0 && backend.share_after > 0.0 && !moved(backend)
+            });
+            if works && probed && !stays {
+                warnings.push(format!(
+                    "no backend of service {:?} stays, so it has none until probes have passed at new \
+                     ones; keep an old one until then",
+                    service.name
+                ));
+            }
+        }
+        warnings
+    }
+}

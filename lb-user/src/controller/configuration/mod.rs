@@ -1,0 +1,412 @@
+//! The configuration as a whole: plan, apply, confirm, reload, history, rollback, and what is with the
+//! file on the disk.
+//!
+//! Every change of the configuration, also of one backend, goes through [`switch`]: recorded, written,
+//! at work, or nothing of it.
+
+mod judge;
+pub mod pending;
+mod switch;
+mod watch;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Result;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+use tracing::{error, info, warn};
+
+use self::{pending::Pending, watch::Watch};
+use super::{Controller, Refused, history::History};
+use crate::{
+    api::{
+        Peer,
+        configuration::{
+            Applied, Candidate, Confirmation, Edited, HistoryEntry, HistoryList, Plan,
+        },
+        model::Changed,
+    },
+    config::{Config, Loaded, write_atomically},
+};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How soon a roll-back that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// What is asked about the configuration as a whole.
+pub enum ConfigurationCommand {
+    /// What a text would change.
+    Plan(Candidate, Reply<Plan>),
+    /// Makes a text the configuration; rolls back unless confirmed within the time.
+    Apply(Candidate, Option<Duration>, Peer, Reply<Applied>),
+    /// Confirms the change that waits for it.
+    Confirm(Peer, Reply<Changed>),
+    /// Takes up the file as it is.
+    Reload(Peer, Reply<Applied>),
+    /// Goes back to a number of the history, or to the one before the last change.
+    Rollback(Option<u64>, Option<Duration>, Peer, Reply<Applied>),
+    /// The history.
+    History(Reply<HistoryList>),
+    /// One entry of it.
+    Entry(u64, Reply<HistoryEntry>),
+}
+
+/// What the controller remembers of configurations.
+pub struct State {
+    state_dir: PathBuf,
+    history: History,
+    pending: Option<Pending>,
+    /// When what is pending is rolled back.
+    expiry: Option<Instant>,
+    watch: Watch,
+    next_look: Instant,
+}
+
+/// A change of the whole configuration.
+struct Wish<'a> {
+    candidate: Candidate,
+    confirm: Option<Duration>,
+    peer: &'a Peer,
+    /// What the history says before the summary.
+    doing: String,
+}
+
+impl State {
+    /// What a state directory remembers. The configuration that a daemon starts with is recorded, if
+    /// it is not what was at work last.
+    ///
+    /// # Errors
+    ///
+    /// Where the history cannot be read or written.
+    pub fn open(state_dir: &Path, path: &Path, loaded: &Loaded) -> Result<Self> {
+        let mut history = History::open(state_dir, &loaded.text)?;
+        let last = history.entries().last();
+        let known = last
+            .is_some_and(|last| history.text(last.number).is_ok_and(|text| text == loaded.text));
+        if !known {
+            let what = if last.is_some() {
+                format!("started with {}, which was edited", path.display())
+            } else {
+                format!("started with {}", path.display())
+            };
+            let prepared = history.prepare(&loaded.text, &Peer::named("daemon"), &what)?;
+            history.commit(prepared)?;
+        }
+        let pending = Pending::read(state_dir).unwrap_or_else(|found| {
+            error!("a change may wait for its confirmation: {found:#}; it is left as it is");
+            None
+        });
+        if let Some(pending) = &pending {
+            warn!(
+                "change {} ({}) is rolled back in {} unless `evenkeel confirm` keeps it",
+                pending.number,
+                pending.what,
+                humantime::format_duration(Duration::from_secs(pending.left().as_secs()))
+            );
+        }
+        Ok(Self {
+            state_dir: state_dir.to_owned(),
+            history,
+            expiry: pending.as_ref().map(Pending::expiry),
+            pending,
+            watch: Watch::default(),
+            next_look: Instant::now(),
+        })
+    }
+
+    /// What is with the file on the disk; `None`: it is what is at work.
+    pub fn edited(&self) -> Option<Edited> {
+        self.watch.edited().cloned()
+    }
+
+    /// The confirmation that is waited for.
+    pub fn confirmation(&self) -> Option<Confirmation> {
+        self.pending.as_ref().map(Pending::told)
+    }
+
+    /// Waits until there is something to [do](Controller::configuration_due).
+    pub async fn due(&self) {
+        sleep_until(self.expiry.map_or(self.next_look, |expiry| expiry.min(self.next_look))).await;
+    }
+
+    /// Refuses a change while another waits for its confirmation: rolling that one back would take
+    /// this one away, too.
+    pub(super) fn nothing_pending(&self) -> Result<(), Refused> {
+        let Some(pending) = self.confirmation() else { return Ok(()) };
+        Err(Refused::Conflict(format!(
+            "change {} ({}) by {} waits for its confirmation until {}; keep it with `evenkeel \
+             confirm` or take it back with `evenkeel rollback` first",
+            pending.number, pending.what, pending.who, pending.until
+        )))
+    }
+}
+
+impl Controller {
+    /// Answers a command.
+    pub(super) fn configuration_command(&mut self, command: ConfigurationCommand) {
+        // A client that went away meanwhile needs no answer.
+        match command {
+            ConfigurationCommand::Plan(candidate, reply) => {
+                drop(reply.send(self.plan_candidate(&candidate)));
+            }
+            ConfigurationCommand::Apply(candidate, confirm, peer, reply) => {
+                let doing = format!("applied {}", candidate.file.display());
+                let wish = Wish { candidate, confirm, peer: &peer, doing };
+                drop(
+                    reply
+                        .send(self.configuration.nothing_pending().and_then(|()| self.apply(wish))),
+                );
+            }
+            ConfigurationCommand::Confirm(peer, reply) => drop(reply.send(self.confirm(&peer))),
+            ConfigurationCommand::Reload(peer, reply) => drop(reply.send(self.reload(&peer))),
+            ConfigurationCommand::Rollback(to, confirm, peer, reply) => {
+                drop(reply.send(self.rollback(to, confirm, &peer)));
+            }
+            ConfigurationCommand::History(reply) => {
+                let entries = self.configuration.history.entries().to_vec();
+                drop(reply.send(Ok(HistoryList { entries })));
+            }
+            ConfigurationCommand::Entry(number, reply) => {
+                drop(reply.send(self.history_entry(number)));
+            }
+        }
+    }
+
+    /// Does what is due: a look at the file, a roll-back.
+    pub(super) fn configuration_due(&mut self) {
+        if self.configuration.expiry.is_some_and(|expiry| expiry <= Instant::now()) {
+            self.expire();
+        }
+        self.look_at_file();
+    }
+
+    fn look_at_file(&mut self) {
+        self.configuration.watch.look(&self.path, &self.loaded);
+        self.configuration.next_look = Instant::now() + LOOK;
+    }
+
+    /// Makes a text the configuration, all of it or nothing.
+    fn apply(&mut self, wish: Wish<'_>) -> Result<Applied, Refused> {
+        let Wish { candidate, confirm, peer, doing } = wish;
+        if confirm.is_some_and(|time| time.is_zero() || time > pending::LONGEST) {
+            return Err(Refused::Invalid(format!(
+                "the time to confirm must be 1 second to {}",
+                humantime::format_duration(pending::LONGEST)
+            )));
+        }
+        let on_disk = self.would_overwrite(&candidate.text)?;
+        let judged = self.judge(&candidate)?;
+        let mut refused = self.beyond_reach(&judged.diff).into_iter();
+        if let Some(first) = refused.next() {
+            let all: Vec<_> = std::iter::once(first).chain(refused).collect();
+            return Err(Refused::Conflict(all.join("\n")));
+        }
+        let (loaded, diff) = (judged.loaded, judged.diff);
+        let same_files = loaded.prefix_files == self.loaded.prefix_files;
+        if loaded.text == self.loaded.text && same_files {
+            let message = format!("no change: {} is at work already", candidate.file.display());
+            if !on_disk {
+                // The file was lost; it comes back.
+                write_atomically(&self.path, &loaded.text).map_err(Refused::Failed)?;
+                self.look_at_file();
+            }
+            let warnings = Vec::new();
+            return Ok(Applied { message, number: None, diff, confirmation: None, warnings });
+        }
+        let what = format!("{doing}: {}", diff.summary());
+        let pending = confirm.map(|allowed| self.note_pending(allowed, &loaded.text, peer, &what));
+        let pending = pending.transpose().map_err(Refused::Failed)?;
+        let warnings = self.fresh_warnings(&loaded, &judged.host, &diff);
+        let number = match self.switch(loaded, on_disk, peer, &what) {
+            Ok(number) => number,
+            Err(refused) => {
+                if pending.is_some() {
+                    self.forget_pending();
+                }
+                return Err(refused);
+            }
+        };
+        if let Some(pending) = pending {
+            self.configuration.expiry = Some(pending.expiry());
+            self.configuration.pending = Some(pending);
+        }
+        let confirmation = self.configuration.confirmation();
+        let message = format!("change {number}: {what}");
+        Ok(Applied { message, number: Some(number), diff, confirmation, warnings })
+    }
+
+    /// Notes on the disk, before anything changes, that a change will wait for its confirmation.
+    fn note_pending(
+        &self,
+        allowed: Duration,
+        text: &str,
+        peer: &Peer,
+        what: &str,
+    ) -> Result<Pending> {
+        let pending = Pending {
+            number: self.configuration.history.next(),
+            who: peer.clone(),
+            what: what.to_owned(),
+            until: std::time::SystemTime::now() + allowed,
+            allowed,
+            previous: self.loaded.text.clone(),
+            text: text.to_owned(),
+        };
+        pending.write(&self.configuration.state_dir)?;
+        Ok(pending)
+    }
+
+    fn forget_pending(&mut self) {
+        self.configuration.pending = None;
+        self.configuration.expiry = None;
+        if let Err(found) = pending::remove(&self.configuration.state_dir) {
+            error!("{found:#}; remove it by hand, or the next start may roll back");
+        }
+    }
+
+    fn confirm(&mut self, peer: &Peer) -> Result<Changed, Refused> {
+        let Some(pending) = self.configuration.pending.clone() else {
+            return Err(Refused::Conflict(
+                "no change waits for its confirmation; see `evenkeel history`".to_owned(),
+            ));
+        };
+        // Off the disk first: what is said to be confirmed stays so whatever happens next.
+        pending::remove(&self.configuration.state_dir).map_err(Refused::Failed)?;
+        self.configuration.pending = None;
+        self.configuration.expiry = None;
+        info!(who = %peer, "change {} is confirmed", pending.number);
+        let message = format!("change {} is confirmed: {}", pending.number, pending.what);
+        Ok(Changed { message, ..Changed::default() })
+    }
+
+    fn reload(&mut self, peer: &Peer) -> Result<Applied, Refused> {
+        self.configuration.nothing_pending()?;
+        let bytes = std::fs::read(&self.path).map_err(|found| {
+            let context = format!("read {}", self.path.display());
+            Refused::Failed(anyhow::Error::new(found).context(context))
+        })?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Refused::Invalid(format!("{} is not UTF-8 text; save it as UTF-8", self.path.display()))
+        })?;
+        let candidate = Candidate { text, file: self.path.clone() };
+        let doing = format!("reloaded {}", self.path.display());
+        self.apply(Wish { candidate, confirm: None, peer, doing })
+    }
+
+    fn rollback(
+        &mut self,
+        to: Option<u64>,
+        confirm: Option<Duration>,
+        peer: &Peer,
+    ) -> Result<Applied, Refused> {
+        let (number, text) = match (&self.configuration.pending, to) {
+            // What waits is taken back, and nothing else.
+            (Some(pending), None) => {
+                let before = self.configuration.history.before(pending.number);
+                (before.map_or(0, |entry| entry.number), pending.previous.clone())
+            }
+            (Some(_), Some(_)) => {
+                self.configuration.nothing_pending()?;
+                return Err(Refused::Conflict("a change waits for its confirmation".to_owned()));
+            }
+            (None, to) => self.recorded(to)?,
+        };
+        let file = self.configuration.history.path(number);
+        let doing = format!("rolled back to {number}");
+        let candidate = Candidate { text, file };
+        if self.configuration.pending.is_none() {
+            return self.apply(Wish { candidate, confirm, peer, doing });
+        }
+        let applied = self.apply(Wish { candidate, confirm: None, peer, doing })?;
+        self.forget_pending();
+        Ok(Applied { confirmation: None, ..applied })
+    }
+
+    /// The number and text of the history to go back to.
+    fn recorded(&self, to: Option<u64>) -> Result<(u64, String), Refused> {
+        let history = &self.configuration.history;
+        let current = history.entries().last().map_or(0, |entry| entry.number);
+        let number = match to {
+            Some(number) => history.entry(number),
+            None => history.before(current),
+        };
+        let Some(number) = number.map(|entry| entry.number) else {
+            let oldest = history.entries().first().map_or(0, |entry| entry.number);
+            return Err(Refused::Absent(match to {
+                Some(number) => format!(
+                    "there is no change {number} in the history, which has {oldest} to {current}; \
+                     see `evenkeel history`"
+                ),
+                None => "there is nothing to go back to: the history has one configuration alone"
+                    .to_owned(),
+            }));
+        };
+        Ok((number, history.text(number).map_err(Refused::Failed)?))
+    }
+
+    fn history_entry(&self, number: u64) -> Result<HistoryEntry, Refused> {
+        let (number, text) = self.recorded(Some(number))?;
+        let history = &self.configuration.history;
+        let previous = history.before(number);
+        let previous_text = previous.map(|entry| history.text(entry.number)).transpose();
+        let Some(entry) = history.entry(number).cloned() else {
+            return Err(Refused::Absent(format!("there is no change {number} in the history")));
+        };
+        Ok(HistoryEntry {
+            previous_number: previous.map(|entry| entry.number),
+            previous_text: previous_text.map_err(Refused::Failed)?,
+            entry,
+            text,
+        })
+    }
+
+    /// Takes back what was not confirmed in time: the data path whatever happens, then the file. What
+    /// fails is tried again.
+    fn expire(&mut self) {
+        let Some(pending) = self.configuration.pending.clone() else {
+            self.configuration.expiry = None;
+            return;
+        };
+        self.configuration.expiry = Some(Instant::now() + AGAIN);
+        let previous = match Config::parse(&pending.previous, &self.path) {
+            Ok(previous) => previous,
+            Err(invalid) => {
+                error!("change {} cannot be rolled back: {invalid}", pending.number);
+                return;
+            }
+        };
+        if self.loaded.text != previous.text {
+            error!(
+                "change {} ({}) was not confirmed in time; rolled back",
+                pending.number, pending.what
+            );
+            self.carry_health(&previous);
+            self.loaded = previous;
+            self.update();
+            self.follow_configuration();
+            self.configuration.watch.forget();
+        }
+        let found = std::fs::read_to_string(&self.path).ok();
+        if found.as_ref() == Some(&pending.text)
+            && let Err(found) = write_atomically(&self.path, &pending.previous)
+        {
+            error!("the configuration file is not rolled back yet: {found:#}");
+            return;
+        }
+        let history = &mut self.configuration.history;
+        let what = pending::rolled_back(pending.number);
+        let prepared = history.prepare(&pending.previous, &Peer::named("daemon"), &what);
+        if let Err(found) = prepared.and_then(|prepared| history.commit(prepared)) {
+            warn!("not in the history: {found:#}");
+        }
+        self.forget_pending();
+    }
+}
