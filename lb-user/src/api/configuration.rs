@@ -65,7 +65,7 @@ pub struct Rollback {
 pub struct Plan {
     /// What it was compared with: `running`, or the path of a file.
     pub against: String,
-    /// The changes. A share after counts backends that no probe has judged yet as up.
+    /// The changes. Shares are by who is active now, and count new backends as up.
     #[serde(flatten)]
     pub diff: Diff,
     /// Why `apply` would refuse it; empty where it would not.

@@ -148,6 +148,18 @@ pub fn shares(service: &Service, active: impl Fn(&Backend) -> bool) -> BTreeMap<
     at_work.map(|backend| (backend.name.as_str(), f64::from(backend.weight) / sum)).collect()
 }
 
+/// A value of a [`Setting`] for people.
+#[must_use]
+pub fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(entries) if entries.is_empty() => "none".to_owned(),
+        Value::Array(entries) => entries.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
 fn service(
     old: Option<(&Service, Side<'_>)>,
     new: Option<(&Service, Side<'_>)>,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Subcommand;
 use comfy_table::Cell;
 use hyper::Method;
@@ -30,8 +30,8 @@ use crate::{
 pub enum Command {
     /// Show what a configuration file would change, with the shares, changing nothing
     ///
-    /// The running daemon compares the file with what is at work. A share after the change counts
-    /// backends that no probe has judged yet as up.
+    /// The running daemon compares the file with what is at work. Shares are by who is active now, and
+    /// count new backends as up.
     Plan {
         /// File to look at instead of --config's
         file: Option<PathBuf>,
@@ -135,7 +135,9 @@ pub async fn run(client: &Client, command: Command, config: &Path) -> Result<()>
 }
 
 fn read(file: &Path) -> Result<String> {
-    let bytes = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let bytes = fs::read(file).map_err(|found| {
+        Usage(format!("cannot read {}: {found}; name a configuration file", file.display()))
+    })?;
     String::from_utf8(bytes).map_err(|_| {
         Usage(format!("{} is not UTF-8 text; save it as UTF-8", file.display())).into()
     })
@@ -253,15 +255,15 @@ pub fn notices(daemon: &Daemon) -> String {
     if let Some(edited) = &daemon.config_edited {
         let file = &edited.file;
         text += &format!(
-            "! {file} {} ({}); what is at work stays until `evenkeel reload`\n",
+            "! {file} {}, noticed {}; what is at work stays until `evenkeel reload`\n",
             edited.what, edited.since
         );
     }
     if let Some(waits) = &daemon.confirmation {
         text += &format!(
-            "! change {} ({}) is rolled back in {} unless `evenkeel confirm` keeps it\n",
+            "! change {} by {} is rolled back in {} unless `evenkeel confirm` keeps it\n",
             waits.number,
-            waits.what,
+            waits.who,
             output::span(waits.seconds_left)
         );
     }

@@ -2,12 +2,10 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
-
 use super::super::output;
 use crate::plan::{
     Diff,
-    diff::{BackendDiff, Fate, ServiceDiff, Setting},
+    diff::{BackendDiff, Fate, ServiceDiff, Setting, plain},
 };
 
 const GREEN: &str = "\u{1b}[32m";
@@ -107,16 +105,6 @@ fn change(setting: &Setting) -> String {
     format!("{}: {} → {}", setting.key, plain(&setting.before), plain(&setting.after))
 }
 
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "not set".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(entries) if entries.is_empty() => "none".to_owned(),
-        Value::Array(entries) => entries.iter().map(plain).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
-}
-
 fn tinted(fate: Fate, line: &str) -> String {
     let colour = match fate {
         Fate::Added => GREEN,
@@ -133,7 +121,7 @@ fn tinted(fate: Fate, line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -80,7 +80,7 @@ pub(super) struct RawBackend {
     pub(super) name: Option<Spanned<String>>,
     pub(super) address: Option<Spanned<SocketAddr>>,
     pub(super) weight: Option<u16>,
-    tier: Tier,
+    pub(super) tier: Tier,
     max_connections: Option<u32>,
 }
 

@@ -6,10 +6,9 @@ use super::super::{Controller, Refused, change};
 use crate::{
     api::configuration::{Candidate, Plan},
     config::{Backend, Config, Diagnostic, HostFacts, Loaded, Service, Severity},
-    health::Health,
     plan::{
         Diff,
-        diff::{Fate, Side},
+        diff::{self, Fate, Side},
     },
 };
 
@@ -66,20 +65,21 @@ impl Controller {
         Ok(Plan { against: "running".to_owned(), diff, refused, warnings })
     }
 
-    /// What changes from what is at work: shares before are by who is active, shares after count what
-    /// no probe has judged yet as up.
+    /// What changes from what is at work: shares are by who is active now, and count new servers as up.
     fn diff(&self, new: &Config) -> Diff {
         let held = self.applier.held();
         let before = |service: &Service, backend: &Backend| {
             held.backend(&service.name, &backend.name).is_some_and(|(_, entry)| entry.active)
         };
         let after = |service: &Service, backend: &Backend| {
-            let key = (service.name.clone(), backend.name.clone());
-            let known = self.loaded.config.service(&service.name);
-            let known = known.and_then(|service| service.backend(&backend.name));
-            let same = known.is_some_and(|known| known.address == backend.address);
-            let down = self.health.get(&key) == Some(&Health::Down);
-            !(same && down && service.health.timing().is_some())
+            let old = self.loaded.config.service(&service.name);
+            let known = old.and_then(|old| old.backend(&backend.name));
+            let probed = |service: &Service| service.health.timing().is_some();
+            if known.is_none_or(|known| known.address != backend.address) {
+                return true;
+            }
+            // What no probe looks at any more counts as up.
+            before(service, backend) || (old.is_some_and(probed) && !probed(service))
         };
         Diff::between(
             Side { config: &self.loaded.config, active: &before },
@@ -114,8 +114,8 @@ impl Controller {
                 format!(
                     "{} cannot change from {} to {} while the daemon runs; {}",
                     setting.key,
-                    setting.before,
-                    setting.after,
+                    diff::plain(&setting.before),
+                    diff::plain(&setting.after),
                     way_out(&setting.key)
                 )
             })
@@ -152,7 +152,7 @@ impl Controller {
                 .config
                 .service(&service.name)
                 .is_some_and(|service| service.health.timing().is_some());
-            let moved = |backend: &crate::plan::diff::BackendDiff| {
+            let moved = |backend: &diff::BackendDiff| {
                 backend.settings.iter().any(|setting| setting.key == "address")
             };
             let stays = service.backends.iter().any(|backend| {

@@ -142,9 +142,9 @@ impl State {
     pub(super) fn nothing_pending(&self) -> Result<(), Refused> {
         let Some(pending) = self.confirmation() else { return Ok(()) };
         Err(Refused::Conflict(format!(
-            "change {} ({}) by {} waits for its confirmation until {}; keep it with `evenkeel \
-             confirm` or take it back with `evenkeel rollback` first",
-            pending.number, pending.what, pending.who, pending.until
+            "change {} by {} waits for its confirmation until {}; keep it with `evenkeel confirm` or \
+             take it back with `evenkeel rollback` first",
+            pending.number, pending.who, pending.until
         )))
     }
 }
