@@ -96,7 +96,7 @@ pub struct Controller {
     entries: u64,
     started: Instant,
     events: Events,
-    configuration: configuration::State,
+    configuration: configuration::Keeper,
 }
 
 /// A backend's address that no way leads to.
@@ -130,7 +130,7 @@ impl Controller {
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
         let Setup { path, state_dir, loaded, sizes, interfaces, connections } = setup;
-        let configuration = configuration::State::open(&state_dir, &path, &loaded)?;
+        let configuration = configuration::Keeper::open(&state_dir, &path, &loaded)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let (health_changes, health_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);

@@ -251,21 +251,19 @@ async fn show_entry(client: &Client, number: u64, text: bool, format: Output) ->
 
 /// What an operator has to know about the configuration before all else.
 pub fn notices(daemon: &Daemon) -> String {
-    let mut text = String::new();
-    if let Some(edited) = &daemon.config_edited {
-        let file = &edited.file;
-        text += &format!(
-            "! {file} {}, noticed {}; what is at work stays until `evenkeel reload`\n",
-            edited.what, edited.since
-        );
-    }
-    if let Some(waits) = &daemon.confirmation {
-        text += &format!(
+    let edited = daemon.config_edited.as_ref().map(|edited| {
+        format!(
+            "! {} {}, noticed {}; what is at work stays until `evenkeel reload`\n",
+            edited.file, edited.what, edited.since
+        )
+    });
+    let waits = daemon.confirmation.as_ref().map(|waits| {
+        format!(
             "! change {} by {} is rolled back in {} unless `evenkeel confirm` keeps it\n",
             waits.number,
             waits.who,
             output::span(waits.seconds_left)
-        );
-    }
-    text
+        )
+    });
+    [edited, waits].into_iter().flatten().collect()
 }

@@ -318,7 +318,7 @@ fn the_nearest_valid_word_is_named_everywhere() {
         ("max_conections = 5", "max_connections"),
         ("[servce]", "service"),
     ];
-    let text: String = cases.iter().map(|(text, _)| format!("{text}\n")).collect();
+    let text = cases.map(|(text, _)| text).join("\n");
     let invalid = parse(&text).unwrap_err();
     let mut from = 0;
     for (case, nearest) in cases {

@@ -200,7 +200,7 @@ fn dangerous_texts_warn() {
         parse(&format!("{base}[nat]\nsource_ports = \"61000-65535\"")).unwrap().warnings,
         []
     );
-    // Three of four parts are as two of three, and the longest interval that is not worth a word.
+    // Two thirds of the weight, and a minute of blindness, are not worth a word.
     let prudent = format!(
         "{base}{}[service.health]\nkind=\"tcp\"\ninterval=\"20s\"",
         two("10.0.0.1:80\"\nweight = 2", "10.0.0.2:80")

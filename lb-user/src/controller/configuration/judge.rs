@@ -23,8 +23,7 @@ pub(super) struct Judged {
 }
 
 impl Controller {
-    /// Everything that a text has to pass before anything changes. What else is to be asked of a
-    /// configuration that goes live belongs here, after the check.
+    /// Checks a text and says what it changes.
     pub(super) fn judge(&self, candidate: &Candidate) -> Result<Judged, Refused> {
         let (loaded, host) = self.check(candidate)?;
         let diff = self.diff(&loaded.config);
@@ -87,8 +86,15 @@ impl Controller {
         )
     }
 
+    /// What is asked of a valid text before it goes live. A further test of it, such as one with the
+    /// program itself, belongs here, after what costs nothing.
+    pub(super) fn admit(&self, judged: &Judged) -> Result<(), Refused> {
+        let refused = self.beyond_reach(&judged.diff);
+        if refused.is_empty() { Ok(()) } else { Err(Refused::Conflict(refused.join("\n"))) }
+    }
+
     /// Why changes are refused that a running daemon cannot make.
-    pub(super) fn beyond_reach(&self, diff: &Diff) -> Vec<String> {
+    fn beyond_reach(&self, diff: &Diff) -> Vec<String> {
         let path = self.path.display();
         let way_out = |key: &str| {
             if key.starts_with("tables.") {

@@ -60,7 +60,7 @@ pub enum ConfigurationCommand {
 }
 
 /// What the controller remembers of configurations.
-pub struct State {
+pub struct Keeper {
     state_dir: PathBuf,
     history: History,
     pending: Option<Pending>,
@@ -79,7 +79,7 @@ struct Wish<'a> {
     doing: String,
 }
 
-impl State {
+impl Keeper {
     /// What a state directory remembers. The configuration that a daemon starts with is recorded, if
     /// it is not what was at work last.
     ///
@@ -123,11 +123,13 @@ impl State {
     }
 
     /// What is with the file on the disk; `None`: it is what is at work.
+    #[must_use]
     pub fn edited(&self) -> Option<Edited> {
         self.watch.edited().cloned()
     }
 
     /// The confirmation that is waited for.
+    #[must_use]
     pub fn confirmation(&self) -> Option<Confirmation> {
         self.pending.as_ref().map(Pending::told)
     }
@@ -204,11 +206,7 @@ impl Controller {
         }
         let on_disk = self.would_overwrite(&candidate.text)?;
         let judged = self.judge(&candidate)?;
-        let mut refused = self.beyond_reach(&judged.diff).into_iter();
-        if let Some(first) = refused.next() {
-            let all: Vec<_> = std::iter::once(first).chain(refused).collect();
-            return Err(Refused::Conflict(all.join("\n")));
-        }
+        self.admit(&judged)?;
         let (loaded, diff) = (judged.loaded, judged.diff);
         let same_files = loaded.prefix_files == self.loaded.prefix_files;
         if loaded.text == self.loaded.text && same_files {

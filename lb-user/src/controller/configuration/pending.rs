@@ -69,16 +69,19 @@ impl Pending {
     }
 
     /// How long it may still be confirmed.
+    #[must_use]
     pub fn left(&self) -> Duration {
         self.until.duration_since(SystemTime::now()).unwrap_or_default().min(self.allowed)
     }
 
     /// When it is rolled back.
+    #[must_use]
     pub fn expiry(&self) -> Instant {
         Instant::now() + self.left()
     }
 
     /// As the API tells it.
+    #[must_use]
     pub fn told(&self) -> Confirmation {
         Confirmation {
             number: self.number,
@@ -101,7 +104,8 @@ pub fn remove(state_dir: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         removed => removed.with_context(|| format!("remove {}", path.display()))?,
     }
-    fs::File::open(state_dir)?.sync_all().with_context(|| format!("flush {}", state_dir.display()))
+    let directory = path.parent().unwrap_or(state_dir);
+    fs::File::open(directory)?.sync_all().with_context(|| format!("flush {}", directory.display()))
 }
 
 /// Puts back a configuration that was not confirmed in time, before a daemon reads it. One whose time
@@ -147,12 +151,14 @@ pub fn recover(state_dir: &Path, path: &Path, works: impl FnOnce() -> Result<()>
 }
 
 /// How the history tells it.
+#[must_use]
 pub fn rolled_back(number: u64) -> String {
     format!("rolled back: change {number} was not confirmed in time")
 }
 
 fn file(state_dir: &Path) -> PathBuf {
-    state_dir.join("unconfirmed.json")
+    // Beside texts that nobody else may read.
+    state_dir.join("history").join("unconfirmed.json")
 }
 
 #[cfg(test)]
@@ -174,6 +180,7 @@ mod tests {
     #[test]
     fn it_is_kept_whole_and_taken_away() {
         let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("history")).unwrap();
         let wanted = pending(SystemTime::now());
         wanted.write(directory.path()).unwrap();
         assert_eq!(Pending::read(directory.path()).unwrap().unwrap(), wanted);
@@ -193,6 +200,7 @@ mod tests {
     fn a_start_puts_back_what_nobody_confirmed() {
         let directory = tempfile::tempdir().unwrap();
         let (state, config) = (directory.path(), directory.path().join("evenkeel.toml"));
+        fs::create_dir(state.join("history")).unwrap();
         let past = SystemTime::now() - Duration::from_secs(1);
         for (found, left) in [("new", "old"), ("edited", "edited")] {
             fs::write(&config, found).unwrap();

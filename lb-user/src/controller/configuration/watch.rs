@@ -31,6 +31,7 @@ pub struct Watch {
 
 impl Watch {
     /// What is with the files; `None`: they are what is at work.
+    #[must_use]
     pub fn edited(&self) -> Option<&Edited> {
         self.edited.as_ref()
     }

@@ -1,6 +1,6 @@
 //! Of the diff: that it says all that changes, nothing else, and the shares as the weights have them.
 
-use std::path::Path;
+use std::{fmt::Write as _, path::Path};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -136,22 +136,25 @@ fn configs() -> impl Strategy<Value = Config> {
             if !named.insert(service) {
                 continue;
             }
-            text += &format!(
-                "[[service]]\nname = \"s{service}\"\naddress = \"192.0.2.{service}:{port}\"\n"
-            )
-            .replace("192.0.2.0", "192.0.2.9");
-            text += if maglev { "scheduler = \"maglev\"\n" } else { "" };
+            let (host, scheduler) = (service + 1, if maglev { "maglev" } else { "random" });
+            let _ = writeln!(
+                text,
+                "[[service]]\nname = \"s{service}\"\naddress = \"192.0.2.{host}:{port}\"\n\
+                 scheduler = \"{scheduler}\""
+            );
             let mut named = BTreeSet::new();
             for (backend, host, weight, most) in backends {
-                if named.insert(backend) {
-                    text += &format!(
-                        "[[service.backend]]\nname = \"b{backend}\"\nweight = {weight}\n\
-                         address = \"10.0.{host}.{}:80\"\n",
-                        backend + 1
-                    );
-                    if let Some(most) = most {
-                        text += &format!("max_connections = {most}\n");
-                    }
+                if !named.insert(backend) {
+                    continue;
+                }
+                let _ = writeln!(
+                    text,
+                    "[[service.backend]]\nname = \"b{backend}\"\nweight = {weight}\n\
+                     address = \"10.0.{host}.{}:80\"",
+                    backend + 1
+                );
+                if let Some(most) = most {
+                    let _ = writeln!(text, "max_connections = {most}");
                 }
             }
         }
