@@ -424,3 +424,38 @@ fn without_a_daemon_a_plan_is_offline_or_says_so() {
     let bad = cli(&stage, &bad);
     assert!(bad.code == 2 && bad.stderr.contains("candidate.toml:2"), "{bad:?}");
 }
+
+#[test]
+fn killed_at_any_moment_of_an_apply_it_is_the_one_or_the_other() {
+    let mut stage = Stage::new(Wiring::Switched, 3, two_of_three).unwrap();
+    let texts = [stage.balancer.configuration().unwrap(), other(&stage.lab)];
+    let socket = stage.balancer.socket_path();
+    let load = load(&stage);
+    for round in 0..6_u32 {
+        let now = stage.balancer.configuration().unwrap();
+        let wanted = texts.iter().find(|text| **text != now).unwrap();
+        let path = candidate(&stage, wanted);
+        let arguments = ["apply", path.to_str().unwrap(), "--socket", socket.to_str().unwrap()];
+        let mut apply = stage.balancer.command(&arguments).spawn().unwrap();
+        // Not to wait for anything: the moment is what differs from round to round.
+        std::thread::sleep(Duration::from_millis(u64::from(round) * 15));
+        stage.balancer.kill().unwrap();
+        let answered = apply.wait().unwrap().success();
+        stage.balancer.run().unwrap();
+
+        let text = stage.balancer.configuration().unwrap();
+        assert!(texts.contains(&text), "torn: {text}");
+        assert!(!answered || text == *wanted, "what was said to be done is undone");
+        let backends = if text == texts[0] { 2 } else { 3 };
+        assert_eq!(stage.balancer.backends("web").unwrap().len(), backends);
+        let last = history(&stage).pop().unwrap()["number"].to_string();
+        let recorded = cli(&stage, &["history", "show", &last, "--text"]).success().unwrap();
+        assert_eq!(recorded, text, "the history ends with what is at work");
+        let directory = std::fs::read_dir(stage.balancer.state_path().join("history")).unwrap();
+        let names = directory.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let left: Vec<_> = names.filter(|name| name.ends_with(".new")).collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+    load.proceed(WHILE).unwrap();
+    load.stop().unwrap().flawless().unwrap();
+}

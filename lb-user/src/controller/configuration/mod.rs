@@ -4,6 +4,7 @@
 //! Every change of the configuration, also of one backend, goes through [`switch`]: recorded, written,
 //! at work, or nothing of it.
 
+mod back;
 mod judge;
 pub mod pending;
 mod switch;
@@ -11,7 +12,7 @@ mod watch;
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use anyhow::Result;
@@ -19,7 +20,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
 };
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use self::{pending::Pending, watch::Watch};
 use super::{Controller, Refused, history::History};
@@ -31,7 +32,7 @@ use crate::{
         },
         model::Changed,
     },
-    config::{Config, Loaded, write_atomically},
+    config::{Loaded, write_atomically},
 };
 
 /// How often the file is looked at.
@@ -253,7 +254,7 @@ impl Controller {
             number: self.configuration.history.next(),
             who: peer.clone(),
             what: what.to_owned(),
-            until: std::time::SystemTime::now() + allowed,
+            until: SystemTime::now() + allowed,
             allowed,
             previous: self.loaded.text.clone(),
             text: text.to_owned(),
@@ -270,21 +271,6 @@ impl Controller {
         }
     }
 
-    fn confirm(&mut self, peer: &Peer) -> Result<Changed, Refused> {
-        let Some(pending) = self.configuration.pending.clone() else {
-            return Err(Refused::Conflict(
-                "no change waits for its confirmation; see `evenkeel history`".to_owned(),
-            ));
-        };
-        // Off the disk first: what is said to be confirmed stays so whatever happens next.
-        pending::remove(&self.configuration.state_dir).map_err(Refused::Failed)?;
-        self.configuration.pending = None;
-        self.configuration.expiry = None;
-        info!(who = %peer, "change {} is confirmed", pending.number);
-        let message = format!("change {} is confirmed: {}", pending.number, pending.what);
-        Ok(Changed { message, ..Changed::default() })
-    }
-
     fn reload(&mut self, peer: &Peer) -> Result<Applied, Refused> {
         self.configuration.nothing_pending()?;
         let bytes = std::fs::read(&self.path).map_err(|found| {
@@ -297,114 +283,5 @@ impl Controller {
         let candidate = Candidate { text, file: self.path.clone() };
         let doing = format!("reloaded {}", self.path.display());
         self.apply(Wish { candidate, confirm: None, peer, doing })
-    }
-
-    fn rollback(
-        &mut self,
-        to: Option<u64>,
-        confirm: Option<Duration>,
-        peer: &Peer,
-    ) -> Result<Applied, Refused> {
-        let (number, text) = match (&self.configuration.pending, to) {
-            // What waits is taken back, and nothing else.
-            (Some(pending), None) => {
-                let before = self.configuration.history.before(pending.number);
-                (before.map_or(0, |entry| entry.number), pending.previous.clone())
-            }
-            (Some(_), Some(_)) => {
-                self.configuration.nothing_pending()?;
-                return Err(Refused::Conflict("a change waits for its confirmation".to_owned()));
-            }
-            (None, to) => self.recorded(to)?,
-        };
-        let file = self.configuration.history.path(number);
-        let doing = format!("rolled back to {number}");
-        let candidate = Candidate { text, file };
-        if self.configuration.pending.is_none() {
-            return self.apply(Wish { candidate, confirm, peer, doing });
-        }
-        let applied = self.apply(Wish { candidate, confirm: None, peer, doing })?;
-        self.forget_pending();
-        Ok(Applied { confirmation: None, ..applied })
-    }
-
-    /// The number and text of the history to go back to.
-    fn recorded(&self, to: Option<u64>) -> Result<(u64, String), Refused> {
-        let history = &self.configuration.history;
-        let current = history.entries().last().map_or(0, |entry| entry.number);
-        let number = match to {
-            Some(number) => history.entry(number),
-            None => history.before(current),
-        };
-        let Some(number) = number.map(|entry| entry.number) else {
-            let oldest = history.entries().first().map_or(0, |entry| entry.number);
-            return Err(Refused::Absent(match to {
-                Some(number) => format!(
-                    "there is no change {number} in the history, which has {oldest} to {current}; \
-                     see `evenkeel history`"
-                ),
-                None => "there is nothing to go back to: the history has one configuration alone"
-                    .to_owned(),
-            }));
-        };
-        Ok((number, history.text(number).map_err(Refused::Failed)?))
-    }
-
-    fn history_entry(&self, number: u64) -> Result<HistoryEntry, Refused> {
-        let (number, text) = self.recorded(Some(number))?;
-        let history = &self.configuration.history;
-        let previous = history.before(number);
-        let previous_text = previous.map(|entry| history.text(entry.number)).transpose();
-        let Some(entry) = history.entry(number).cloned() else {
-            return Err(Refused::Absent(format!("there is no change {number} in the history")));
-        };
-        Ok(HistoryEntry {
-            previous_number: previous.map(|entry| entry.number),
-            previous_text: previous_text.map_err(Refused::Failed)?,
-            entry,
-            text,
-        })
-    }
-
-    /// Takes back what was not confirmed in time: the data path whatever happens, then the file. What
-    /// fails is tried again.
-    fn expire(&mut self) {
-        let Some(pending) = self.configuration.pending.clone() else {
-            self.configuration.expiry = None;
-            return;
-        };
-        self.configuration.expiry = Some(Instant::now() + AGAIN);
-        let previous = match Config::parse(&pending.previous, &self.path) {
-            Ok(previous) => previous,
-            Err(invalid) => {
-                error!("change {} cannot be rolled back: {invalid}", pending.number);
-                return;
-            }
-        };
-        if self.loaded.text != previous.text {
-            error!(
-                "change {} ({}) was not confirmed in time; rolled back",
-                pending.number, pending.what
-            );
-            self.carry_health(&previous);
-            self.loaded = previous;
-            self.update();
-            self.follow_configuration();
-            self.configuration.watch.forget();
-        }
-        let found = std::fs::read_to_string(&self.path).ok();
-        if found.as_ref() == Some(&pending.text)
-            && let Err(found) = write_atomically(&self.path, &pending.previous)
-        {
-            error!("the configuration file is not rolled back yet: {found:#}");
-            return;
-        }
-        let history = &mut self.configuration.history;
-        let what = pending::rolled_back(pending.number);
-        let prepared = history.prepare(&pending.previous, &Peer::named("daemon"), &what);
-        if let Err(found) = prepared.and_then(|prepared| history.commit(prepared)) {
-            warn!("not in the history: {found:#}");
-        }
-        self.forget_pending();
     }
 }
