@@ -452,8 +452,8 @@ fn killed_at_any_moment_of_an_apply_it_is_the_one_or_the_other() {
         let recorded = cli(&stage, &["history", "show", &last, "--text"]).success().unwrap();
         assert_eq!(recorded, text, "the history ends with what is at work");
         let directory = std::fs::read_dir(stage.balancer.state_path().join("history")).unwrap();
-        let names = directory.map(|file| file.unwrap().file_name().into_string().unwrap());
-        let left: Vec<_> = names.filter(|name| name.ends_with(".new")).collect();
+        let files = directory.map(|file| file.unwrap().path());
+        let left: Vec<_> = files.filter(|file| file.extension() == Some("new".as_ref())).collect();
         assert!(left.is_empty(), "left behind: {left:?}");
     }
     load.proceed(WHILE).unwrap();

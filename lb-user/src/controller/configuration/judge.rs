@@ -1,13 +1,13 @@
 //! What a text has to pass before it becomes the configuration, and what it would change.
 
-use std::{fs, io};
+use std::{collections::HashSet, fs, io};
 
 use super::super::{Controller, Refused, change};
 use crate::{
     api::configuration::{Candidate, Plan},
     config::{Backend, Config, Diagnostic, HostFacts, Loaded, Service, Severity},
     plan::{
-        Diff,
+        Diff, Tables,
         diff::{self, Fate, Side},
     },
 };
@@ -66,9 +66,9 @@ impl Controller {
 
     /// What changes from what is at work: shares are by who is active now, and count new servers as up.
     fn diff(&self, new: &Config) -> Diff {
-        let held = self.applier.held();
+        let active = active(self.applier.held());
         let before = |service: &Service, backend: &Backend| {
-            held.backend(&service.name, &backend.name).is_some_and(|(_, entry)| entry.active)
+            active.contains(&(service.name.as_str(), backend.name.as_str()))
         };
         let after = |service: &Service, backend: &Backend| {
             let old = self.loaded.config.service(&service.name);
@@ -174,4 +174,10 @@ impl Controller {
         }
         warnings
     }
+}
+
+/// The configured backends that get new connections, by the names of their services and their own.
+pub(super) fn active(held: &Tables) -> HashSet<(&str, &str)> {
+    let active = held.backends.values().filter(|backend| backend.live && backend.active);
+    active.map(|backend| (backend.service.as_str(), backend.name.as_str())).collect()
 }

@@ -4,7 +4,10 @@ use std::{collections::HashMap, fs};
 
 use tracing::{error, info, warn};
 
-use super::super::{Controller, Refused, probes::BackendKey};
+use super::{
+    super::{Controller, Refused, probes::BackendKey},
+    judge::active,
+};
 use crate::{
     api::Peer,
     config::{Config, Loaded, write_atomically},
@@ -97,7 +100,7 @@ fn carried(
     health: &HashMap<BackendKey, Health>,
     held: &Tables,
 ) -> HashMap<BackendKey, Health> {
-    let mut carried = HashMap::new();
+    let (active, mut carried) = (active(held), HashMap::new());
     for service in new.services.iter().filter(|service| service.health.timing().is_some()) {
         let known = old.service(&service.name);
         for backend in &service.backends {
@@ -107,8 +110,7 @@ fn carried(
             }
             let key = (service.name.clone(), backend.name.clone());
             let unprobed = known.is_some_and(|service| service.health.timing().is_none());
-            let active =
-                held.backend(&service.name, &backend.name).is_some_and(|(_, entry)| entry.active);
+            let active = active.contains(&(service.name.as_str(), backend.name.as_str()));
             let health = match health.get(&key) {
                 Some(health) if !unprobed => *health,
                 _ if unprobed && active => Health::Up,
