@@ -1,7 +1,7 @@
 //! The configuration as a whole: plan, apply, confirm, reload, history, rollback, and what is with the
 //! file on the disk.
 //!
-//! Every change of the configuration, also of one backend, goes through [`switch`]: recorded, written,
+//! Every change of the configuration, also of one backend, goes through `switch`: recorded, written,
 //! at work, or nothing of it.
 
 mod back;
@@ -135,7 +135,7 @@ impl Keeper {
         self.pending.as_ref().map(Pending::told)
     }
 
-    /// Waits until there is something to [do](Controller::configuration_due).
+    /// Waits until a look at the file or a roll-back is due.
     pub async fn due(&self) {
         sleep_until(self.expiry.map_or(self.next_look, |expiry| expiry.min(self.next_look))).await;
     }
