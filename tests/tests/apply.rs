@@ -249,6 +249,34 @@ fn a_change_stays_when_it_is_confirmed_and_goes_when_it_is_not() {
 }
 
 #[test]
+fn the_data_path_goes_back_even_if_the_file_cannot_be_written() {
+    let stage = Stage::new(Wiring::Switched, 3, two_of_three).unwrap();
+    let (old, new) = (stage.balancer.configuration().unwrap(), other(&stage.lab));
+    let load = load(&stage);
+    apply(&stage, &new, &["--confirm", "10s"]).success().unwrap();
+    let mounted = Mounted::over(&stage.balancer.config_path(), false);
+    eventually("the data path is rolled back", PATIENCE, || {
+        let backends = stage.balancer.backends("web")?;
+        ensure!(backends.len() == 2, "{backends:?}\n{}", stage.balancer.log());
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(stage.balancer.configuration().unwrap(), new, "the file cannot follow yet");
+    let late = cli(&stage, &["confirm"]);
+    assert!(late.code == 2 && late.stderr.contains("not confirmed in time"), "{late:?}");
+    drop(mounted);
+    await_text(&stage, &old);
+    eventually("nothing waits any more", PATIENCE, || {
+        let daemon = stage.balancer.status()?["daemon"].clone();
+        ensure!(daemon["confirmation"].is_null() && daemon["config_edited"].is_null(), "{daemon}");
+        Ok(())
+    })
+    .unwrap();
+    load.proceed(WHILE).unwrap();
+    load.stop().unwrap().flawless().unwrap();
+}
+
+#[test]
 fn a_daemon_that_is_killed_in_between_rolls_back_all_the_same() {
     let mut stage = Stage::new(Wiring::Switched, 3, two_of_three).unwrap();
     let (old, new) = (stage.balancer.configuration().unwrap(), other(&stage.lab));

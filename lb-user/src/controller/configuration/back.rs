@@ -24,6 +24,14 @@ impl Controller {
                 "no change waits for its confirmation; see `evenkeel history`".to_owned(),
             ));
         };
+        if self.loaded.text != pending.text {
+            return Err(Refused::Conflict(format!(
+                "change {} was not confirmed in time and is rolled back; the file {} follows as soon \
+                 as it can be written",
+                pending.number,
+                self.path.display()
+            )));
+        }
         // Off the disk first: what is said to be confirmed stays so whatever happens next.
         pending::remove(&self.configuration.state_dir).map_err(Refused::Failed)?;
         self.configuration.pending = None;
