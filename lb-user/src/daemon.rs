@@ -13,15 +13,18 @@ use aya_log::EbpfLogger;
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::UnixListener,
-    signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::{
-    api,
+    api::{self, Peer},
     config::{Config, HostFacts, Invalid, Loaded, Severity},
-    controller::{Connections, Controller, Setup},
+    controller::{
+        Command, ConfigurationCommand, Connections, Controller, Manner, Setup,
+        configuration::pending,
+    },
     loader::{self, Datapath, Pins},
 };
 
@@ -114,11 +117,14 @@ pub fn lock(state_dir: &Path) -> Result<File> {
 ///
 /// [`Invalid`] for the configuration; other errors name what failed.
 pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
+    // From now on, so that a reload that comes too early does not end the daemon.
+    let reloads = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    let _lock = lock(&paths.state_dir)?;
+    pending::recover(&paths.state_dir, &paths.config, || check(&paths.config).map(drop))?;
     let loaded = check(&paths.config)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let _lock = lock(&paths.state_dir)?;
     let listener = api::bind(&paths.socket).await?;
     let pins = Pins::new(&paths.bpffs);
     pins.prepare()?;
@@ -139,7 +145,7 @@ pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
         log_drops(logger).context("listen to the program's log")?;
     }
     let fresh = !datapath.taken_over;
-    let result = control(&paths, loaded, datapath, &pins, listener).await;
+    let result = control(&paths, loaded, datapath, &pins, (listener, reloads)).await;
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
         // Nothing was balanced yet: leave no trace.
         drop(pins.remove_all());
@@ -169,7 +175,7 @@ async fn control(
     loaded: Loaded,
     datapath: Datapath,
     pins: &Pins,
-    listener: UnixListener,
+    (listener, reloads): (UnixListener, Signal),
 ) -> Result<(), StartFailed> {
     let Datapath { mut programs, tables, connections, sizes, .. } = datapath;
     let node = loaded.config.node.clone();
@@ -180,8 +186,8 @@ async fn control(
         .map_err(StartFailed::BeforeTraffic)?;
     let setup = Setup {
         path: paths.config.clone(),
-        loaded,
         state_dir: paths.state_dir.clone(),
+        loaded,
         sizes,
         interfaces: node.interfaces,
         connections: Arc::new(Connections {
@@ -201,12 +207,37 @@ async fn control(
         "ready"
     );
     let control = tokio::spawn(controller.run(queue));
+    // Without a sender of its own: the controller ends with the API.
+    tokio::spawn(reload_on(reloads, commands.downgrade()));
     let served = api::serve(listener, commands, stop).await;
     // The last sender went with the server, so the controller ends.
     let ended = control.await.context("the controller ended by itself");
     drop(fs::remove_file(&paths.socket));
     info!("stopped; the data path goes on (`evenkeel detach` removes it)");
     served.and(ended).map_err(StartFailed::Later)
+}
+
+/// Takes up the configuration file at every SIGHUP.
+async fn reload_on(mut signals: Signal, commands: mpsc::WeakSender<Command>) {
+    while signals.recv().await.is_some() {
+        let Some(commands) = commands.upgrade() else { return };
+        let (reply, answer) = oneshot::channel();
+        let reload = ConfigurationCommand::Reload(Manner::default(), Peer::named("signal"), reply);
+        if commands.send(Command::Configuration(reload)).await.is_err() {
+            return;
+        }
+        match answer.await {
+            Ok(Ok(applied)) => {
+                info!("reload: {}", applied.message);
+                applied.warnings.iter().for_each(|warning| warn!("{warning}"));
+            }
+            Ok(Err(refused)) => {
+                error!("reload refused; what is at work goes on");
+                refused.to_string().lines().for_each(|line| error!("{line}"));
+            }
+            Err(_) => return,
+        }
+    }
 }
 
 /// Resolves at SIGTERM or SIGINT.

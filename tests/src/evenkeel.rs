@@ -149,6 +149,11 @@ impl Balancer {
         Ok(())
     }
 
+    /// Sends the daemon a signal that does not end it.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.daemon.as_ref().context("no daemon runs")?.signal(signal)
+    }
+
     /// Everything the daemon has written.
     #[must_use]
     pub fn log(&self) -> String {

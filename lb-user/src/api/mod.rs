@@ -1,6 +1,7 @@
 //! The API on the Unix socket: HTTP and JSON in, commands to the controller, problems out.
 
 mod client;
+pub mod configuration;
 pub mod model;
 mod peer;
 mod problem;

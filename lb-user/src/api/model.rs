@@ -7,7 +7,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::Peer;
+use super::{
+    Peer,
+    configuration::{Confirmation, Edited},
+};
 use crate::{
     admin::{AdminState, Exception, Span},
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier, edit::BackendSpec},
@@ -50,6 +53,12 @@ pub struct Daemon {
     /// When they did last; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_repair: Option<Repair>,
+    /// The configuration file is not what is at work; absent where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_edited: Option<Edited>,
+    /// The change that waits for its confirmation; absent where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
 }
 
 /// A difference between the kernel's tables and what was written to them.

@@ -19,11 +19,12 @@ use tokio::{
 };
 
 use super::{
+    Peer, configuration,
     model::{
         AdminRequest, Changed, Counters, NewBackend, NewHealth, NewService, Patch, ServicePatch,
         Status,
     },
-    peer::{Credentials, Peer},
+    peer::Credentials,
     problem::Problem,
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
     health,
 };
 
-type Commands = mpsc::Sender<Command>;
+pub(super) type Commands = mpsc::Sender<Command>;
 
 /// Opens the socket at `path`, mode 0660. A socket that no daemon answers on is replaced.
 ///
@@ -90,6 +91,7 @@ fn router(commands: Commands) -> Router {
             "/v1/services/{service}/backends/{backend}",
             delete(remove_backend).patch(patch_backend),
         )
+        .merge(configuration::routes())
         .fallback(async |request: Request| {
             let detail =
                 format!("there is no {}; see the README for the API", request.uri().path());
@@ -105,7 +107,7 @@ fn router(commands: Commands) -> Router {
 /// A JSON body, with problems for errors.
 #[derive(FromRequest)]
 #[from_request(via(Json), rejection(Problem))]
-struct Body<T>(T);
+pub(super) struct Body<T>(pub(super) T);
 
 impl From<JsonRejection> for Problem {
     fn from(rejection: JsonRejection) -> Self {
@@ -128,7 +130,7 @@ impl From<PathRejection> for Problem {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let status = match refused {
-            Refused::NotFound(_) => StatusCode::NOT_FOUND,
+            Refused::NotFound(_) | Refused::Absent(_) => StatusCode::NOT_FOUND,
             Refused::Conflict(_) | Refused::Guarded(_) => StatusCode::CONFLICT,
             Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -155,7 +157,7 @@ struct BackendRemoval {
     force: bool,
 }
 
-async fn ask<T>(
+pub(super) async fn ask<T>(
     commands: &Commands,
     command: impl FnOnce(oneshot::Sender<T>) -> Command,
 ) -> Result<T, Problem> {
@@ -178,12 +180,13 @@ async fn counters(State(commands): State<Commands>) -> Result<Json<Counters>, Pr
     ask(&commands, Command::Counters).await?.map(Json).map_err(|error| internal(&error))
 }
 
-async fn change(commands: &Commands, change: Change) -> Result<Json<Changed>, Problem> {
-    Ok(Json(ask(commands, |reply| Command::Change(Box::new(change), reply)).await??))
+async fn change(commands: &Commands, peer: Peer, change: Change) -> Result<Json<Changed>, Problem> {
+    Ok(Json(ask(commands, |reply| Command::Change(Box::new(change), peer, reply)).await??))
 }
 
 async fn add_service(
     State(commands): State<Commands>,
+    peer: Peer,
     Body(new): Body<NewService>,
 ) -> Result<Json<Changed>, Problem> {
     let Endpoint(address) = new.address;
@@ -209,43 +212,47 @@ async fn add_service(
         overload: new.overload,
         health,
     };
-    change(&commands, Change::AddService(spec)).await
+    change(&commands, peer, Change::AddService(spec)).await
 }
 
 async fn remove_service(
     State(commands): State<Commands>,
+    peer: Peer,
     name: Result<UrlPath<String>, PathRejection>,
     removal: Result<Query<Removal>, QueryRejection>,
 ) -> Result<Json<Changed>, Problem> {
     let (UrlPath(name), Query(Removal { now })) = (name?, removal?);
-    change(&commands, Change::RemoveService { name, now }).await
+    change(&commands, peer, Change::RemoveService { name, now }).await
 }
 
 async fn patch_service(
     State(commands): State<Commands>,
+    peer: Peer,
     name: Result<UrlPath<String>, PathRejection>,
     Body(ServicePatch { scheduler, table_size }): Body<ServicePatch>,
 ) -> Result<Json<Changed>, Problem> {
     let UrlPath(service) = name?;
-    change(&commands, Change::SetScheduler { service, scheduler, table_size }).await
+    change(&commands, peer, Change::SetScheduler { service, scheduler, table_size }).await
 }
 
 async fn add_backend(
     State(commands): State<Commands>,
+    peer: Peer,
     service: Result<UrlPath<String>, PathRejection>,
     Body(backend): Body<NewBackend>,
 ) -> Result<Json<Changed>, Problem> {
     let UrlPath(service) = service?;
-    change(&commands, Change::AddBackend { service, backend }).await
+    change(&commands, peer, Change::AddBackend { service, backend }).await
 }
 
 async fn remove_backend(
     State(commands): State<Commands>,
+    peer: Peer,
     names: Result<UrlPath<(String, String)>, PathRejection>,
     removal: Result<Query<BackendRemoval>, QueryRejection>,
 ) -> Result<Json<Changed>, Problem> {
     let (UrlPath((service, name)), Query(BackendRemoval { now, force })) = (names?, removal?);
-    change(&commands, Change::RemoveBackend { service, name, now, force }).await
+    change(&commands, peer, Change::RemoveBackend { service, name, now, force }).await
 }
 
 async fn administer(
@@ -270,9 +277,10 @@ async fn administer(
 
 async fn patch_backend(
     State(commands): State<Commands>,
+    peer: Peer,
     names: Result<UrlPath<(String, String)>, PathRejection>,
     Body(Patch { weight }): Body<Patch>,
 ) -> Result<Json<Changed>, Problem> {
     let UrlPath((service, name)) = names?;
-    change(&commands, Change::SetWeight { service, name, weight }).await
+    change(&commands, peer, Change::SetWeight { service, name, weight }).await
 }

@@ -1,6 +1,7 @@
 //! The command line: arguments, and which function answers which command.
 
 mod change;
+mod configuration;
 mod counters;
 mod decap;
 mod lifecycle;
@@ -76,6 +77,8 @@ enum Command {
         #[command(flatten)]
         format: Format,
     },
+    #[command(flatten)]
+    Configuration(configuration::Command),
     /// Unwrap the edges' IPIP and GUE packets on a backend; stay in the foreground
     ///
     /// Packets from the edges for the addresses given are taken out of their tunnel before the host
@@ -356,6 +359,9 @@ impl Cli {
             Command::Counters(args) => counters::show(&client, &args).await,
             Command::Check { file, format } => {
                 read::check(file.as_ref().unwrap_or(&paths.config), format.output)
+            }
+            Command::Configuration(command) => {
+                configuration::run(&client, command, &paths.config).await
             }
             Command::Decap(args) => {
                 log();

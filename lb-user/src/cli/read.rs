@@ -6,7 +6,7 @@ use anyhow::{Result, anyhow};
 use comfy_table::Cell;
 use serde_json::json;
 
-use super::{Output, output};
+use super::{Output, configuration, output};
 use crate::{
     api::{
         Client, ClientError, Problem,
@@ -36,6 +36,7 @@ pub async fn status(client: &Client, format: Output) -> Result<()> {
         output::span(daemon.uptime_seconds),
         interfaces.join(", ")
     );
+    text.push_str(&configuration::notices(daemon));
     if format == Output::Wide {
         writeln!(
             text,

@@ -27,6 +27,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use self::store::replace as replace_file;
 pub use self::{
     choices::{
         Forwarding, NotAValue, OnAllDown, OnDown, Overload, Protocol, Scheduler, Tier, XdpMode,
@@ -94,6 +95,16 @@ impl Config {
     /// TOML gets its syntax errors alone: what follows from a line that could not be read misleads.
     pub fn parse(text: &str, origin: &Path) -> Result<Loaded, Invalid> {
         let folder = origin.parent().unwrap_or(Path::new(""));
+        Self::parse_with(text, origin, PrefixFiles::new(Some(folder)))
+    }
+
+    /// Parses `text`, which `origin` names in diagnostics, as what may become the file at `path`: files
+    /// of prefixes are looked for beside that.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub fn parse_for(text: &str, origin: &Path, path: &Path) -> Result<Loaded, Invalid> {
+        let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse_with(text, origin, PrefixFiles::new(Some(folder)))
     }
 

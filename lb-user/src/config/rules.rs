@@ -3,6 +3,7 @@
 
 mod backends;
 mod prefixes;
+mod prudence;
 mod shares;
 
 use std::{collections::HashMap, hash::Hash, net::IpAddr, ops::Range};
@@ -11,7 +12,6 @@ use super::{
     decode::{RawConfig, RawService},
     diagnostic::Sink,
     endpoint::Endpoint,
-    model::HealthCheck,
     prefix::Prefix,
 };
 
@@ -31,7 +31,7 @@ pub(super) fn check(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
         backends::check(service, sink);
         backends::check_tiers(service, sink);
         shares::check(service, sink);
-        check_prudence(service, sink);
+        prudence::check(service, &raw.services, sink);
     }
 }
 
@@ -143,36 +143,6 @@ fn check_service_identity(services: &[RawService], sink: &mut Sink<'_, '_>) {
             Endpoint(address)
         );
         sink.error(&span, message, "use another address, port or protocol");
-    }
-}
-
-/// What is legal but dangerous.
-fn check_prudence(service: &RawService, sink: &mut Sink<'_, '_>) {
-    let title = service.title();
-    match service.backends.as_slice() {
-        [] => {
-            let message = format!("{title} has no backend yet, so no connection to it can succeed");
-            sink.warning(&service.span, message, "add backends as [[service.backend]]");
-        }
-        [only] => {
-            let message = format!(
-                "{title} has one backend, so nothing takes over when {} fails",
-                only.title()
-            );
-            sink.warning(&service.span, message, "add a second one");
-        }
-        _ => {}
-    }
-    if service.health == Some(HealthCheck::None) {
-        let message = format!("{title} is not probed, so a dead backend keeps its share");
-        let remedy = "add [service.health] with kind = \"tcp\" or \"http\"";
-        sink.warning(&service.span, message, remedy);
-    }
-    if let Some(address) = &service.address
-        && address.get_ref().ip().is_loopback()
-    {
-        let message = format!("{title} is on a loopback address, which no other host can reach");
-        sink.warning(&address.span(), message, "use an address that clients route to this host");
     }
 }
 

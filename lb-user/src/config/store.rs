@@ -26,7 +26,8 @@ pub fn write_atomically(path: &Path, text: &str) -> Result<()> {
     replace(path, text).with_context(|| format!("write {}", path.display()))
 }
 
-fn replace(path: &Path, text: &str) -> Result<()> {
+/// The same of any file; says less where it fails.
+pub(crate) fn replace(path: &Path, text: &str) -> Result<()> {
     let target = match fs::canonicalize(path) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {

@@ -1,16 +1,14 @@
 //! Changes: the configuration file and the running data path, together or not at all.
 
-use std::{fs, sync::Arc};
-
-use tracing::{error, info};
+use std::{fs, path::Path, sync::Arc};
 
 use super::{Controller, condition};
 use crate::{
-    api::model::Changed,
+    api::{Peer, model::Changed},
     config::{
         Config, Diagnostic, HostFacts, Invalid, Loaded, Scheduler, Severity,
         edit::{self, BackendSpec, EditError, ServiceSpec},
-        shown, write_atomically,
+        shown,
     },
     plan::BackendId,
 };
@@ -74,6 +72,9 @@ pub enum Refused {
     /// Too few backends would stay.
     #[error("{0}")]
     Guarded(String),
+    /// It names what the history has not.
+    #[error("{0}")]
+    Absent(String),
     /// It would make what is there already, or the file was edited by hand.
     #[error("{0}")]
     Conflict(String),
@@ -147,7 +148,8 @@ impl Change {
 impl Controller {
     /// Makes a change: checks it, writes the file, then the tables. A failure on the way puts
     /// back what was.
-    pub(super) async fn change(&mut self, change: Change) -> Result<Changed, Refused> {
+    pub(super) async fn change(&mut self, change: Change, peer: &Peer) -> Result<Changed, Refused> {
+        self.configuration.nothing_pending()?;
         let text = self.text_on_disk()?;
         let loaded = Config::parse(&change.edit(&text)?, &self.path)
             .map_err(|invalid| Refused::Invalid(errors(&invalid.diagnostics)))?;
@@ -156,22 +158,10 @@ impl Controller {
             Ok(facts) => loaded.check_host(&facts),
             Err(_) => Vec::new(),
         };
-        self.note_added(&loaded);
-        let wanted = self.plan(&loaded).map_err(|error| Refused::Invalid(error.to_string()))?;
         let force = matches!(change, Change::RemoveBackend { force: true, .. });
-        let notes = self.guard(&loaded, &wanted, force)?;
         let cut = self.to_cut(&change);
-        write_atomically(&self.path, &loaded.text).map_err(Refused::Failed)?;
-        if let Err(error) = self.applier.apply(&wanted) {
-            self.put_back(&text);
-            return Err(Refused::Failed(error.context("write the data path's tables")));
-        }
-        let old = std::mem::replace(&mut self.loaded, loaded);
-        self.note_retired();
-        self.follow_configuration();
-        info!("{}", change.describe());
-        self.note_joined();
-        let mut warnings = fresh(&old, &self.loaded, &host);
+        let mut warnings = fresh(&self.loaded, &loaded, &host);
+        let (_, notes) = self.switch(loaded, false, force, peer, &change.describe())?;
         warnings.extend(notes);
         let cut = self.cut(cut).await.unwrap_or_else(|error| {
             // The change is made; what remains is to say what is left of it.
@@ -189,12 +179,7 @@ impl Controller {
             )
         })?;
         if text != self.loaded.text {
-            return Err(Refused::Conflict(format!(
-                "{} was edited since it was loaded, and this change would take those edits live; \
-                 check them with `evenkeel check`, then restart `evenkeel run` to load them (no \
-                 connection is lost), or restore the file",
-                self.path.display()
-            )));
+            return Err(Refused::Conflict(was_edited(&self.path, "take those edits live")));
         }
         Ok(text)
     }
@@ -205,20 +190,8 @@ impl Controller {
             new.prefix_files.get(*path).is_some_and(|found| found != *digest)
         });
         edited.map_or(Ok(()), |(path, _)| {
-            Err(Refused::Conflict(format!(
-                "{} was edited since it was loaded, and this change would take those edits live; \
-                 check them with `evenkeel check`, then restart `evenkeel run` to load them (no \
-                 connection is lost), or restore the file",
-                path.display()
-            )))
+            Err(Refused::Conflict(was_edited(path, "take those edits live")))
         })
-    }
-
-    fn put_back(&mut self, text: &str) {
-        if let Err(error) = write_atomically(&self.path, text) {
-            error!("could not restore the configuration file: {error:#}");
-        }
-        self.update();
     }
 
     /// Backends whose connections a change cuts.
@@ -239,7 +212,7 @@ impl Controller {
     }
 
     /// A backend that is added is cold: its share grows.
-    fn note_added(&mut self, new: &Loaded) {
+    pub(super) fn note_added(&mut self, new: &Loaded) {
         for service in &new.config.services {
             let before = self.loaded.config.service(&service.name);
             for backend in &service.backends {
@@ -262,8 +235,17 @@ impl Controller {
     }
 }
 
+/// How a change is refused that would do something to edits which nobody took live.
+pub(super) fn was_edited(path: &Path, harm: &str) -> String {
+    let path = path.display();
+    format!(
+        "{path} was edited since it was loaded, and this change would {harm}; see what they change \
+         with `evenkeel plan {path}` and take them with `evenkeel reload`, or restore the file"
+    )
+}
+
 /// The warnings that a change brought.
-fn fresh(old: &Loaded, new: &Loaded, host: &[Diagnostic]) -> Vec<String> {
+pub(super) fn fresh(old: &Loaded, new: &Loaded, host: &[Diagnostic]) -> Vec<String> {
     let said = |message: &str| old.warnings.iter().any(|warning| warning.message == message);
     let known_address = |message: &str| {
         old.config.services.iter().any(|service| message.contains(&format!("{:?}", service.name)))

@@ -53,7 +53,7 @@ impl Controller {
         let counters = self.read_counters();
         let opened = counters.iter().map(|(id, raw)| (*id, raw.opened)).collect();
         self.meter.observe(began, opened);
-        let ejected = self.judge(&counters, began);
+        let ejected = self.watch_failures(&counters, began);
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= began);
         let returned = due(self.condition.watch.next(last));
         let grown = due(self.condition.ramps.next(last));
@@ -98,7 +98,11 @@ impl Controller {
     }
 
     /// Takes out the backends whose connections fail; tells whether there were any.
-    fn judge(&mut self, counters: &HashMap<BackendId, BackendCounters>, now: Instant) -> bool {
+    fn watch_failures(
+        &mut self,
+        counters: &HashMap<BackendId, BackendCounters>,
+        now: Instant,
+    ) -> bool {
         let mut ejected = Vec::new();
         let held = self.applier.held();
         for service in &self.loaded.config.services {

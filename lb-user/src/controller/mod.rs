@@ -7,7 +7,9 @@ mod administer;
 mod apply;
 mod change;
 mod condition;
+pub mod configuration;
 mod guard;
+mod history;
 mod load;
 mod look;
 mod passive;
@@ -32,6 +34,8 @@ use tracing::{error, info, warn};
 pub use self::{
     administer::{Administer, Wish},
     change::{Change, Refused},
+    configuration::{ConfigurationCommand, Manner},
+    history::Entry,
     sweep::Connections,
 };
 use self::{
@@ -43,7 +47,10 @@ use self::{
 };
 use crate::{
     admin::{AdminState, store},
-    api::model::{Changed, Counters, Status},
+    api::{
+        Peer,
+        model::{Changed, Counters, Status},
+    },
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
     health::{self, Health, Monitor},
@@ -63,19 +70,21 @@ pub enum Command {
     /// The counters.
     Counters(oneshot::Sender<Result<Counters>>),
     /// A change of the configuration.
-    Change(Box<Change>, oneshot::Sender<Result<Changed, Refused>>),
+    Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
     Administer(Box<Administer>, oneshot::Sender<Result<Changed, Refused>>),
+    /// What is asked about the configuration as a whole.
+    Configuration(ConfigurationCommand),
 }
 
 /// What a controller begins with.
 pub struct Setup {
     /// The configuration file.
     pub path: PathBuf,
+    /// The directory of the state.
+    pub state_dir: PathBuf,
     /// What is in it.
     pub loaded: Loaded,
-    /// The directory of what is remembered.
-    pub state_dir: PathBuf,
     /// The tables' sizes.
     pub sizes: Sizes,
     /// The interfaces.
@@ -110,6 +119,7 @@ pub struct Controller {
     entries: u64,
     started: Instant,
     events: Events,
+    configuration: configuration::Keeper,
 }
 
 /// A backend's address that no way leads to.
@@ -147,6 +157,7 @@ impl Controller {
         if let Some(unreadable) = unreadable {
             error!("{unreadable}");
         }
+        let configuration = configuration::Keeper::open(&state_dir, &path, &loaded)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let (health_changes, health_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
@@ -182,6 +193,7 @@ impl Controller {
             entries: 0,
             started: Instant::now(),
             events: Events { health: health_events, next_hops, swept },
+            configuration,
         };
         controller.end_exceptions();
         controller.follow_configuration();
@@ -237,6 +249,7 @@ impl Controller {
                 }
                 Some(swept) = self.events.swept.recv() => self.note_swept(&swept),
                 () = tokio::time::sleep_until(next_look.into()) => next_look = self.look(),
+                () = self.configuration.due() => self.configuration_due(),
             }
         }
     }
@@ -246,10 +259,13 @@ impl Controller {
         match command {
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Counters(reply) => drop(reply.send(self.counters())),
-            Command::Change(change, reply) => drop(reply.send(self.change(*change).await)),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
+            Command::Change(change, peer, reply) => {
+                drop(reply.send(self.change(*change, &peer).await));
+            }
+            Command::Configuration(command) => self.configuration_command(command),
         }
     }
 

@@ -41,6 +41,8 @@ impl Controller {
                 at: humantime::format_rfc3339_seconds(*at).to_string(),
                 what: what.clone(),
             }),
+            config_edited: self.configuration.edited(),
+            confirmation: self.configuration.confirmation(),
         };
         let services = self.loaded.config.services.iter();
         let removed = self.removed().map(|(id, entry)| {

@@ -4,6 +4,7 @@
 //! No kernel, no clock, no file. Start, change, reload and recovery all come through here.
 
 mod build;
+pub mod diff;
 mod maglev;
 mod policy;
 mod ring;
@@ -19,6 +20,7 @@ use lb_common::net::Hop;
 
 pub use self::{
     build::{Facts, PlanError, Way, build},
+    diff::Diff,
     maglev::Member,
     policy::{NodePolicy, Policy, Tunnel},
     ring::Ring,

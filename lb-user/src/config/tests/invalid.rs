@@ -298,3 +298,40 @@ fn files_that_cannot_be_read() {
     assert!(shown.contains("a.toml:2:6: error: the file is not UTF-8 text"), "{shown}");
     assert!(Config::load(directory.path()).is_err());
 }
+
+/// In every section and for every choice, and all of them at once.
+#[test]
+fn the_nearest_valid_word_is_named_everywhere() {
+    let cases = [
+        ("[node]\ninterfaces = [\"eth0\"]\nxdp_mod = \"auto\"", "xdp_mode"),
+        ("xdp_mode = \"genric\"", "generic"),
+        ("[nat]\nsource_port = \"1-2\"", "source_ports"),
+        ("[tunnel]\nsource_prefix = []", "source_prefixes"),
+        ("[tables]\nconection = 5", "connections"),
+        (
+            "[[service]]\nname = \"web\"\naddress = \"192.0.2.10:80\"\nfowarding = \"nat\"",
+            "forwarding",
+        ),
+        ("scheduler = \"magleve\"", "maglev"),
+        ("overload = \"rejct\"", "reject"),
+        ("allow_files = \"x\"", "allow_file"),
+        ("[service.timeouts]\nestablishd = \"1h\"", "established"),
+        ("[service.limits]\nclient_busrt = 5", "client_burst"),
+        ("[service.health]\nkind = \"htpp\"\nexpect_stauts = 200", "expect_status"),
+        ("[[service.backend]]\nname = \"a\"\nadress = \"10.0.0.1:80\"", "address"),
+        ("max_conections = 5", "max_connections"),
+        ("[servce]", "service"),
+    ];
+    let text = cases.map(|(text, _)| text).join("\n");
+    let invalid = parse(&text).unwrap_err();
+    let mut from = 0;
+    for (case, nearest) in cases {
+        let line = from + case.lines().count();
+        let place = format!("evenkeel.toml:{line}:");
+        let meant = format!("did you mean \"{nearest}\"?");
+        let said = invalid.to_string();
+        let found = said.lines().any(|found| found.starts_with(&place) && found.contains(&meant));
+        assert!(found, "{place} {meant} in:\n{said}");
+        from = line;
+    }
+}

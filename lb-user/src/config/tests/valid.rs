@@ -158,6 +158,17 @@ fn warnings_have_lines() {
     assert_eq!(loaded.text, COMMENTED);
 }
 
+/// A service with two backends; what follows an address's quote is the text's.
+fn two(one: &str, other: &str) -> String {
+    let quoted = |address: &str| if address.contains('"') { "" } else { "\"" };
+    format!(
+        "[[service]]\nname=\"a\"\naddress=\"192.0.2.1:80\"\n[[service.backend]]\nname=\"b\"\n\
+         address=\"{one}{}\n[[service.backend]]\nname=\"c\"\naddress=\"{other}{}\n",
+        quoted(one),
+        quoted(other)
+    )
+}
+
 #[test]
 fn dangerous_texts_warn() {
     let base = "[node]\ninterfaces = [\"eth0\"]\n";
@@ -166,6 +177,18 @@ fn dangerous_texts_warn() {
         ("[nat]\nsource_ports = \"1024-40000\"", 4, "overlaps the host's own ports"),
         ("[nat]\nsource_ports = \"60999-65535\"", 4, "(32768-60999)"),
         ("[[service]]\nname=\"a\"\naddress=\"127.0.0.1:80\"", 5, "loopback"),
+        (&two("10.0.0.1:80\"\nweight = 9", "10.0.0.2:80"), 6, "90% of the weight"),
+        (&two("10.0.0.1:80\"\nweight = 9", "10.0.0.2:80"), 6, "the others get 10 times"),
+        (&two("10.0.0.1:80", "10.0.0.1:81"), 3, "every backend of service \"a\" is on 10.0.0.1"),
+        (&two("10.0.0.1:80", "192.0.2.1:80"), 11, "come back to this balancer"),
+        (
+            &format!(
+                "{}[service.health]\nkind=\"tcp\"\ninterval=\"21s\"",
+                two("10.0.0.1:1", "10.0.0.2:1")
+            ),
+            3,
+            "keeps its share for 1m 3s",
+        ),
     ] {
         let warnings = parse(&format!("{base}{text}")).unwrap().warnings;
         let found = warnings.iter().find(|w| w.message.contains(fragment));
@@ -177,6 +200,12 @@ fn dangerous_texts_warn() {
         parse(&format!("{base}[nat]\nsource_ports = \"61000-65535\"")).unwrap().warnings,
         []
     );
+    // Two thirds of the weight, and a minute of blindness, are not worth a word.
+    let prudent = format!(
+        "{base}{}[service.health]\nkind=\"tcp\"\ninterval=\"20s\"",
+        two("10.0.0.1:80\"\nweight = 2", "10.0.0.2:80")
+    );
+    assert_eq!(parse(&prudent).unwrap().warnings, []);
 }
 
 #[test]

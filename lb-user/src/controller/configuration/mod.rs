@@ -1,0 +1,301 @@
+//! The configuration as a whole: plan, apply, confirm, reload, history, rollback, and what is with the
+//! file on the disk.
+//!
+//! Every change of the configuration, also of one backend, goes through `switch`: recorded, written,
+//! at work, or nothing of it.
+
+mod back;
+mod judge;
+pub mod pending;
+mod switch;
+mod watch;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::Result;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
+use tracing::{error, warn};
+
+use self::{pending::Pending, watch::Watch};
+use super::{Controller, Refused, history::History};
+use crate::{
+    api::{
+        Peer,
+        configuration::{
+            Applied, Candidate, Confirmation, Edited, HistoryEntry, HistoryList, Plan,
+        },
+        model::Changed,
+    },
+    config::{Loaded, write_atomically},
+};
+
+/// How often the file is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How soon a roll-back that failed is tried again.
+const AGAIN: Duration = Duration::from_secs(5);
+
+type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// What is asked about the configuration as a whole.
+pub enum ConfigurationCommand {
+    /// What a text would change.
+    Plan(Candidate, Reply<Plan>),
+    /// Makes a text the configuration.
+    Apply(Candidate, Manner, Peer, Reply<Applied>),
+    /// Confirms the change that waits for it.
+    Confirm(Peer, Reply<Changed>),
+    /// Takes up the file as it is.
+    Reload(Manner, Peer, Reply<Applied>),
+    /// Goes back to a number of the history, or to the one before the last change.
+    Rollback(Option<u64>, Manner, Peer, Reply<Applied>),
+    /// The history.
+    History(Reply<HistoryList>),
+    /// One entry of it.
+    Entry(u64, Reply<HistoryEntry>),
+}
+
+/// How a change of the whole configuration is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// It is rolled back unless confirmed within this time.
+    pub confirm: Option<Duration>,
+    /// A service may be left with fewer active backends than its `min_active`.
+    pub force: bool,
+}
+
+/// What the controller remembers of configurations.
+pub struct Keeper {
+    state_dir: PathBuf,
+    history: History,
+    pending: Option<Pending>,
+    /// When what is pending is rolled back.
+    expiry: Option<Instant>,
+    watch: Watch,
+    next_look: Instant,
+}
+
+/// A change of the whole configuration.
+struct Wish<'a> {
+    candidate: Candidate,
+    manner: Manner,
+    peer: &'a Peer,
+    /// What the history says before the summary.
+    doing: String,
+}
+
+impl Keeper {
+    /// What a state directory remembers. The configuration that a daemon starts with is recorded, if
+    /// it is not what was at work last.
+    ///
+    /// # Errors
+    ///
+    /// Where the history cannot be read or written.
+    pub fn open(state_dir: &Path, path: &Path, loaded: &Loaded) -> Result<Self> {
+        let mut history = History::open(state_dir, &loaded.text)?;
+        let last = history.entries().last();
+        let known = last
+            .is_some_and(|last| history.text(last.number).is_ok_and(|text| text == loaded.text));
+        if !known {
+            let what = if last.is_some() {
+                format!("started with {}, which was edited", path.display())
+            } else {
+                format!("started with {}", path.display())
+            };
+            let prepared = history.prepare(&loaded.text, &Peer::named("daemon"), &what)?;
+            history.commit(prepared)?;
+        }
+        let pending = Pending::read(state_dir).unwrap_or_else(|found| {
+            error!("a change may wait for its confirmation: {found:#}; it is left as it is");
+            None
+        });
+        if let Some(pending) = &pending {
+            warn!(
+                "change {} ({}) is rolled back in {} unless `evenkeel confirm` keeps it",
+                pending.number,
+                pending.what,
+                humantime::format_duration(Duration::from_secs(pending.left().as_secs()))
+            );
+        }
+        Ok(Self {
+            state_dir: state_dir.to_owned(),
+            history,
+            expiry: pending.as_ref().map(Pending::expiry),
+            pending,
+            watch: Watch::default(),
+            next_look: Instant::now(),
+        })
+    }
+
+    /// What is with the file on the disk; `None`: it is what is at work.
+    #[must_use]
+    pub fn edited(&self) -> Option<Edited> {
+        self.watch.edited().cloned()
+    }
+
+    /// The confirmation that is waited for.
+    #[must_use]
+    pub fn confirmation(&self) -> Option<Confirmation> {
+        self.pending.as_ref().map(Pending::told)
+    }
+
+    /// Waits until a look at the file or a roll-back is due.
+    pub async fn due(&self) {
+        sleep_until(self.expiry.map_or(self.next_look, |expiry| expiry.min(self.next_look))).await;
+    }
+
+    /// Refuses a change while another waits for its confirmation: rolling that one back would take
+    /// this one away, too.
+    pub(super) fn nothing_pending(&self) -> Result<(), Refused> {
+        let Some(pending) = self.confirmation() else { return Ok(()) };
+        Err(Refused::Conflict(format!(
+            "change {} by {} waits for its confirmation until {}; keep it with `evenkeel confirm` or \
+             take it back with `evenkeel rollback` first",
+            pending.number, pending.who, pending.until
+        )))
+    }
+}
+
+impl Controller {
+    /// Answers a command.
+    pub(super) fn configuration_command(&mut self, command: ConfigurationCommand) {
+        // A client that went away meanwhile needs no answer.
+        match command {
+            ConfigurationCommand::Plan(candidate, reply) => {
+                drop(reply.send(self.plan_candidate(&candidate)));
+            }
+            ConfigurationCommand::Apply(candidate, manner, peer, reply) => {
+                let doing = format!("applied {}", candidate.file.display());
+                let wish = Wish { candidate, manner, peer: &peer, doing };
+                drop(
+                    reply
+                        .send(self.configuration.nothing_pending().and_then(|()| self.apply(wish))),
+                );
+            }
+            ConfigurationCommand::Confirm(peer, reply) => drop(reply.send(self.confirm(&peer))),
+            ConfigurationCommand::Reload(manner, peer, reply) => {
+                drop(reply.send(self.reload(manner, &peer)));
+            }
+            ConfigurationCommand::Rollback(to, manner, peer, reply) => {
+                drop(reply.send(self.rollback(to, manner, &peer)));
+            }
+            ConfigurationCommand::History(reply) => {
+                let entries = self.configuration.history.entries().to_vec();
+                drop(reply.send(Ok(HistoryList { entries })));
+            }
+            ConfigurationCommand::Entry(number, reply) => {
+                drop(reply.send(self.history_entry(number)));
+            }
+        }
+    }
+
+    /// Does what is due: a look at the file, a roll-back.
+    pub(super) fn configuration_due(&mut self) {
+        if self.configuration.expiry.is_some_and(|expiry| expiry <= Instant::now()) {
+            self.expire();
+        }
+        self.look_at_file();
+    }
+
+    fn look_at_file(&mut self) {
+        self.configuration.watch.look(&self.path, &self.loaded);
+        self.configuration.next_look = Instant::now() + LOOK;
+    }
+
+    /// Makes a text the configuration, all of it or nothing.
+    fn apply(&mut self, wish: Wish<'_>) -> Result<Applied, Refused> {
+        let Wish { candidate, manner: Manner { confirm, force }, peer, doing } = wish;
+        if confirm.is_some_and(|time| time.is_zero() || time > pending::LONGEST) {
+            return Err(Refused::Invalid(format!(
+                "the time to confirm must be 1 second to {}",
+                humantime::format_duration(pending::LONGEST)
+            )));
+        }
+        let on_disk = self.would_overwrite(&candidate.text)?;
+        let judged = self.judge(&candidate)?;
+        self.admit(&judged)?;
+        let (loaded, diff) = (judged.loaded, judged.diff);
+        let same_files = loaded.prefix_files == self.loaded.prefix_files;
+        if loaded.text == self.loaded.text && same_files {
+            let message = format!("no change: {} is at work already", candidate.file.display());
+            if !on_disk {
+                // The file was lost; it comes back.
+                write_atomically(&self.path, &loaded.text).map_err(Refused::Failed)?;
+                self.look_at_file();
+            }
+            let warnings = Vec::new();
+            return Ok(Applied { message, number: None, diff, confirmation: None, warnings });
+        }
+        let what = format!("{doing}: {}", diff.summary());
+        let pending = confirm.map(|allowed| self.note_pending(allowed, &loaded.text, peer, &what));
+        let pending = pending.transpose().map_err(Refused::Failed)?;
+        let mut warnings = self.fresh_warnings(&loaded, &judged.host, &diff);
+        let number = match self.switch(loaded, on_disk, force, peer, &what) {
+            Ok((number, notes)) => {
+                warnings.extend(notes);
+                number
+            }
+            Err(refused) => {
+                if pending.is_some() {
+                    self.forget_pending();
+                }
+                return Err(refused);
+            }
+        };
+        if let Some(pending) = pending {
+            self.configuration.expiry = Some(pending.expiry());
+            self.configuration.pending = Some(pending);
+        }
+        let confirmation = self.configuration.confirmation();
+        let message = format!("change {number}: {what}");
+        Ok(Applied { message, number: Some(number), diff, confirmation, warnings })
+    }
+
+    /// Notes on the disk, before anything changes, that a change will wait for its confirmation.
+    fn note_pending(
+        &self,
+        allowed: Duration,
+        text: &str,
+        peer: &Peer,
+        what: &str,
+    ) -> Result<Pending> {
+        let pending = Pending {
+            number: self.configuration.history.next(),
+            who: peer.clone(),
+            what: what.to_owned(),
+            until: SystemTime::now() + allowed,
+            allowed,
+            previous: self.loaded.text.clone(),
+            text: text.to_owned(),
+        };
+        pending.write(&self.configuration.state_dir)?;
+        Ok(pending)
+    }
+
+    fn forget_pending(&mut self) {
+        self.configuration.pending = None;
+        self.configuration.expiry = None;
+        if let Err(found) = pending::remove(&self.configuration.state_dir) {
+            error!("{found:#}; remove it by hand, or the next start may roll back");
+        }
+    }
+
+    fn reload(&mut self, manner: Manner, peer: &Peer) -> Result<Applied, Refused> {
+        self.configuration.nothing_pending()?;
+        let bytes = std::fs::read(&self.path).map_err(|found| {
+            let context = format!("read {}", self.path.display());
+            Refused::Failed(anyhow::Error::new(found).context(context))
+        })?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Refused::Invalid(format!("{} is not UTF-8 text; save it as UTF-8", self.path.display()))
+        })?;
+        let candidate = Candidate { text, file: self.path.clone() };
+        let doing = format!("reloaded {}", self.path.display());
+        self.apply(Wish { candidate, manner, peer, doing })
+    }
+}
