@@ -19,13 +19,12 @@ use tokio::{
 };
 
 use super::{
-    model::{Changed, Counters, NewBackend, NewHealth, NewService, Patch, ServicePatch, Status},
+    model::{Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
     problem::Problem,
 };
 use crate::{
-    config::{Endpoint, HealthCheck, edit::ServiceSpec},
+    config::{Endpoint, edit::ServiceSpec},
     controller::{Change, Command, Refused},
-    health,
 };
 
 type Commands = mpsc::Sender<Command>;
@@ -173,15 +172,6 @@ async fn add_service(
     Body(new): Body<NewService>,
 ) -> Result<Json<Changed>, Problem> {
     let Endpoint(address) = new.address;
-    let health = match new.health {
-        NewHealth::None => HealthCheck::None,
-        NewHealth::Tcp => HealthCheck::Tcp { timing: health::Timing::default(), port: None },
-        NewHealth::Http { path } => HealthCheck::Http {
-            exchange: health::HttpProbe { path, ..health::HttpProbe::default() },
-            timing: health::Timing::default(),
-            port: None,
-        },
-    };
     let spec = ServiceSpec {
         name: new.name,
         address,
@@ -193,7 +183,7 @@ async fn add_service(
         gue_port: new.gue_port,
         sticky: new.sticky,
         overload: new.overload,
-        health,
+        health: new.health.into(),
     };
     change(&commands, Change::AddService(spec)).await
 }

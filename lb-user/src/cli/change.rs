@@ -6,11 +6,11 @@ use anyhow::Result;
 use hyper::Method;
 use serde::Serialize;
 
-use super::{BackendCommand, Probe, ServiceCommand, Usage, output};
+use super::{BackendCommand, ServiceCommand, Usage, output};
 use crate::{
     api::{
         Client,
-        model::{Changed, NewBackend, NewHealth, NewService, Patch, ServicePatch},
+        model::{Changed, NewBackend, NewService, Patch, ServicePatch},
     },
     daemon::{self, Paths},
 };
@@ -53,12 +53,7 @@ fn removal(now: bool) -> &'static str {
 /// Adds, sets or removes a service.
 pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
     match command {
-        ServiceCommand::Add { service, address, traffic, probe, probe_path } => {
-            let health = match probe {
-                Probe::None => NewHealth::None,
-                Probe::Tcp => NewHealth::Tcp,
-                Probe::Http => NewHealth::Http { path: probe_path },
-            };
+        ServiceCommand::Add { service, address, traffic, probe } => {
             let new = NewService {
                 name: service,
                 address,
@@ -70,7 +65,7 @@ pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
                 gue_port: traffic.gue_port,
                 sticky: traffic.sticky,
                 overload: traffic.overload,
-                health,
+                health: probe.health()?,
             };
             send(client, Method::POST, "/v1/services", Some(&new)).await
         }

@@ -34,7 +34,7 @@ pub use self::{
     endpoint::{Endpoint, shown},
     host::HostFacts,
     model::{
-        Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Rate, Service, Tables,
+        Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Probe, Rate, Service, Tables,
         Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
@@ -44,7 +44,9 @@ use self::{
     decode::{PrefixFiles, RawConfig},
     diagnostic::{Sink, Source},
 };
-pub use crate::health::{HttpProbe, StatusSet, Timing};
+pub use crate::health::{
+    AgentCheck, ExecProbe, GrpcProbe, HttpProbe, ProbeKind, StatusSet, Timing, TlsCheck, UdpProbe,
+};
 
 /// A valid configuration with what is worth saying about it.
 #[derive(Clone, Debug)]

@@ -3,6 +3,7 @@
 //! One task owns it all and takes one event at a time. Every event ends in the same place: plan the
 //! tables anew and write the difference.
 
+mod agents;
 mod apply;
 mod change;
 mod probes;
@@ -31,7 +32,7 @@ use crate::{
     api::model::{Changed, Counters, Status},
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
-    health::{self, Health, Monitor},
+    health::{self, AgentChange, AgentState, Agents, Health, Monitor},
     loader::Sizes,
     nexthop::{self, Resolver, Unresolved},
     plan::{self, BackendEntry, BackendId, Facts, ServiceId, Tables, Way},
@@ -78,6 +79,9 @@ pub struct Controller {
     host: HostFacts,
     monitor: Monitor<BackendKey>,
     health: HashMap<BackendKey, Health>,
+    asked: Agents<BackendKey>,
+    agents_wanted: HashSet<BackendKey>,
+    agents: HashMap<BackendKey, AgentState>,
     resolver: Resolver,
     ways: HashMap<IpAddr, Way>,
     unresolved: BTreeMap<IpAddr, Lost>,
@@ -98,6 +102,7 @@ struct Lost {
 /// Where the controller's events come from.
 struct Events {
     health: mpsc::Receiver<health::Change<BackendKey>>,
+    agents: mpsc::Receiver<AgentChange<BackendKey>>,
     next_hops: mpsc::Receiver<nexthop::Update>,
     swept: mpsc::Receiver<Swept>,
 }
@@ -120,6 +125,7 @@ impl Controller {
         let Setup { path, loaded, sizes, interfaces, connections } = setup;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let (health_changes, health_events) = mpsc::channel(1024);
+        let (agent_changes, agent_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
         let (found, swept) = mpsc::channel(1);
         let (resolver, _) = Resolver::start(updates);
@@ -137,12 +143,15 @@ impl Controller {
             timing,
             host: HostFacts::read().context("read this host's interfaces")?,
             monitor: Monitor::new(health_changes),
+            asked: Agents::new(agent_changes),
+            agents_wanted: HashSet::new(),
+            agents: HashMap::new(),
             resolver,
             unresolved: BTreeMap::new(),
             retired: Retired::default(),
             entries: 0,
             started: Instant::now(),
-            events: Events { health: health_events, next_hops, swept },
+            events: Events { health: health_events, agents: agent_events, next_hops, swept },
         };
         controller.follow_configuration();
         let wanted = controller.plan(&controller.loaded)?;
@@ -187,6 +196,13 @@ impl Controller {
                     }
                     self.update();
                 }
+                Some(change) = self.events.agents.recv() => {
+                    self.note_agent(change);
+                    while let Ok(change) = self.events.agents.try_recv() {
+                        self.note_agent(change);
+                    }
+                    self.update();
+                }
                 Some(update) = self.events.next_hops.recv() => {
                     self.note_next_hop(update);
                     while let Ok(update) = self.events.next_hops.try_recv() {
@@ -221,6 +237,7 @@ impl Controller {
                 active.insert(key, up);
             }
         }
+        agents::apply(&mut config, &mut active, &self.agents);
         let facts = Facts {
             active,
             ways: self.ways.clone(),
@@ -275,6 +292,10 @@ impl Controller {
         let keys: HashSet<_> = probes.iter().map(|(key, ..)| key.clone()).collect();
         self.monitor.set(probes);
         self.health.retain(|key, _| keys.contains(key));
+        let agents = probes::agents(config);
+        self.agents_wanted = agents.iter().map(|(key, _)| key.clone()).collect();
+        self.agents.retain(|key, _| self.agents_wanted.contains(key));
+        self.asked.set(agents);
         let configured = config.services.iter().flat_map(|service| &service.backends);
         let retiring = self.applier.held().backends.values().map(|entry| entry.address.ip());
         let targets = configured.map(|backend| backend.address.ip()).chain(retiring).collect();

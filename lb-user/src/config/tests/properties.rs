@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{COMMENTED, parse};
 use crate::config::{
-    BackendSpec, Config, EditError, HealthCheck, Scheduler, Service, ServiceSpec, Timing, edit,
+    BackendSpec, Config, EditError, HealthCheck, ProbeKind, Scheduler, Service, ServiceSpec, edit,
 };
 
 /// Pieces that valid texts are made of, for mutations that get past the first line.
@@ -35,6 +35,11 @@ const PIECES: &[&str] = &[
     "service",
     "[[service]]\n",
     "[service.health]\n",
+    "kind = \"exec\"\n",
+    "command = [\"/bin/true\"]\n",
+    "[service.health.agent]\n",
+    "verify = false\n",
+    "flap_damping = false\n",
     "backend",
     "[[service.backend]]\n",
     "name = \"x\"\n",
@@ -89,7 +94,7 @@ fn backend_name(n: u8) -> String {
 fn apply(text: &str, config: &mut Config, edit: &Edit) -> Result<String, EditError> {
     match *edit {
         Edit::AddService(s, probed) => {
-            let health = HealthCheck::Tcp { timing: Timing::default(), port: None };
+            let health = HealthCheck::of(ProbeKind::Tcp);
             let spec = ServiceSpec {
                 health: if probed { health } else { HealthCheck::None },
                 ..ServiceSpec::new(service_name(s), ([192, 0, 2, 100 + s], 80).into())
