@@ -107,6 +107,8 @@ async fn certificates_pass_or_fail_with_their_reason() {
             trusting(&theirs),
             Some("is signed by no authority that is trusted"),
         ),
+        // A system without authorities says so instead.
+        ("the system's authorities", shop(now), host, TlsCheck::default(), Some("certificate")),
         (
             "of an impostor",
             Authority::new("ours").identity(&["shop.example"], now),
