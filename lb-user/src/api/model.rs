@@ -7,6 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+pub use super::health::NewHealth;
 use super::{
     Peer,
     configuration::{Confirmation, Edited},
@@ -136,6 +137,10 @@ pub struct BackendStatus {
     /// Why it is not active, or what stands in the way to it; empty where all is well.
     #[serde(default)]
     pub reason: String,
+    /// What its agent says, like `50%` or `drain (deploy)`, and why it is silent; absent where none
+    /// is asked or was heard yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
     /// Seconds since its health changed; absent where it is not probed.
     #[serde(default)]
     pub health_seconds: Option<u64>,
@@ -326,22 +331,6 @@ pub struct NewService {
     /// How its backends are probed.
     #[serde(default)]
     pub health: NewHealth,
-}
-
-/// The health check of a new service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub enum NewHealth {
-    /// None.
-    #[default]
-    None,
-    /// A TCP connection.
-    Tcp,
-    /// An HTTP request for `path`.
-    Http {
-        /// The path, from `/`.
-        path: String,
-    },
 }
 
 /// `POST /v1/services/{service}/backends`.

@@ -20,18 +20,14 @@ use tokio::{
 
 use super::{
     Peer, configuration,
-    model::{
-        AdminRequest, Changed, Counters, NewBackend, NewHealth, NewService, Patch, ServicePatch,
-        Status,
-    },
+    model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
     peer::Credentials,
     problem::Problem,
 };
 use crate::{
     admin::AdminState,
-    config::{Endpoint, HealthCheck, edit::ServiceSpec},
+    config::{Endpoint, edit::ServiceSpec},
     controller::{Administer, Change, Command, Refused, Wish},
-    health,
 };
 
 pub(super) type Commands = mpsc::Sender<Command>;
@@ -190,15 +186,6 @@ async fn add_service(
     Body(new): Body<NewService>,
 ) -> Result<Json<Changed>, Problem> {
     let Endpoint(address) = new.address;
-    let health = match new.health {
-        NewHealth::None => HealthCheck::None,
-        NewHealth::Tcp => HealthCheck::Tcp { timing: health::Timing::default(), port: None },
-        NewHealth::Http { path } => HealthCheck::Http {
-            exchange: health::HttpProbe { path, ..health::HttpProbe::default() },
-            timing: health::Timing::default(),
-            port: None,
-        },
-    };
     let spec = ServiceSpec {
         name: new.name,
         address,
@@ -210,7 +197,7 @@ async fn add_service(
         gue_port: new.gue_port,
         sticky: new.sticky,
         overload: new.overload,
-        health,
+        health: new.health.into(),
     };
     change(&commands, peer, Change::AddService(spec)).await
 }

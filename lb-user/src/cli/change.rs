@@ -6,12 +6,12 @@ use anyhow::Result;
 use hyper::Method;
 use serde::Serialize;
 
-use super::{BackendCommand, Probe, ServiceCommand, TakeOut, Usage, lifecycle, output};
+use super::{BackendCommand, ServiceCommand, TakeOut, Usage, lifecycle, output};
 use crate::{
     admin::AdminState,
     api::{
         Client,
-        model::{AdminRequest, Changed, NewBackend, NewHealth, NewService, Patch, ServicePatch},
+        model::{AdminRequest, Changed, NewBackend, NewService, Patch, ServicePatch},
     },
     daemon::{self, Paths},
 };
@@ -54,12 +54,7 @@ fn removal(now: bool) -> &'static str {
 /// Adds, sets or removes a service.
 pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
     match command {
-        ServiceCommand::Add { service, address, traffic, probe, probe_path } => {
-            let health = match probe {
-                Probe::None => NewHealth::None,
-                Probe::Tcp => NewHealth::Tcp,
-                Probe::Http => NewHealth::Http { path: probe_path },
-            };
+        ServiceCommand::Add { service, address, traffic, probe } => {
             let new = NewService {
                 name: service,
                 address,
@@ -71,7 +66,7 @@ pub async fn service(client: &Client, command: ServiceCommand) -> Result<()> {
                 gue_port: traffic.gue_port,
                 sticky: traffic.sticky,
                 overload: traffic.overload,
-                health,
+                health: probe.health()?,
             };
             send(client, Method::POST, "/v1/services", Some(&new)).await
         }

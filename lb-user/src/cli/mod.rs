@@ -6,6 +6,7 @@ mod counters;
 mod decap;
 mod lifecycle;
 mod output;
+mod probe;
 mod read;
 
 use std::{path::PathBuf, time::Duration};
@@ -14,6 +15,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use self::probe::ProbeArgs;
 use crate::{
     admin::Span,
     api::Client,
@@ -109,12 +111,8 @@ enum ServiceCommand {
         address: Endpoint,
         #[command(flatten)]
         traffic: Traffic,
-        /// How its backends are probed
-        #[arg(long, value_enum, default_value_t)]
-        probe: Probe,
-        /// Path that an http probe asks for
-        #[arg(long, value_name = "PATH", default_value = "/", requires_if("http", "probe"))]
-        probe_path: String,
+        #[command(flatten)]
+        probe: Box<ProbeArgs>,
     },
     /// Set a service's scheduler, in the running data path and the configuration file
     ///
@@ -166,17 +164,6 @@ struct Traffic {
     /// What becomes of new connections when every backend is full: reject or drop
     #[arg(long, default_value = "reject")]
     overload: Overload,
-}
-
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-enum Probe {
-    /// Not at all: every backend counts as up
-    #[default]
-    None,
-    /// By a TCP connection every 2 s
-    Tcp,
-    /// By an HTTP request every 2 s
-    Http,
 }
 
 #[derive(Debug, Subcommand)]

@@ -125,8 +125,10 @@ fn backend_table(services: &[ServiceStatus], format: Output, named: bool) -> Str
     if named {
         heads.insert(0, "SERVICE");
     }
+    let agents = services.iter().flat_map(|s| &s.backends).any(|b| b.agent.is_some());
     if format == Output::Wide {
         heads.extend([">MAX", "TIER", ">SINCE", ">PROBE"]);
+        heads.extend(agents.then_some("AGENT"));
     }
     let troubled = services.iter().flat_map(|s| &s.backends).any(|b| !b.reason.is_empty());
     if troubled {
@@ -147,6 +149,9 @@ fn backend_table(services: &[ServiceStatus], format: Output, named: bool) -> Str
                 let most = most.map_or_else(|| "-".to_owned(), |most| output::count(most.into()));
                 row.extend([Cell::new(most), Cell::new(backend.tier)]);
                 row.extend([Cell::new(since), Cell::new(probe)]);
+                if agents {
+                    row.push(Cell::new(backend.agent.as_deref().unwrap_or("-")));
+                }
             }
             if troubled {
                 row.push(Cell::new(&backend.reason));

@@ -37,8 +37,8 @@ pub use self::{
     endpoint::{Endpoint, shown},
     host::HostFacts,
     model::{
-        Availability, Backend, Config, HealthCheck, Limits, Nat, Node, Passive, PortRange, Rate,
-        Service, Tables, Timeouts, Tunnel,
+        Availability, Backend, Config, HealthCheck, Limits, Nat, Node, Passive, PortRange, Probe,
+        Rate, Service, Tables, Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
     store::write_atomically,
@@ -47,7 +47,9 @@ use self::{
     decode::{PrefixFiles, RawConfig},
     diagnostic::{Sink, Source},
 };
-pub use crate::health::{HttpProbe, StatusSet, Timing};
+pub use crate::health::{
+    AgentCheck, ExecProbe, GrpcProbe, HttpProbe, ProbeKind, StatusSet, Timing, TlsCheck, UdpProbe,
+};
 
 /// A valid configuration with what is worth saying about it.
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 //! without spans; the rest of the program works with these alone.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
@@ -13,7 +14,7 @@ use super::{
     Forwarding, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier,
     XdpMode, endpoint,
 };
-use crate::health::{HttpProbe, Timing};
+use crate::health::{AgentCheck, ProbeKind, Timing};
 
 /// A valid configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -211,33 +212,30 @@ pub struct Rate {
 }
 
 /// How the backends of a service are probed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum HealthCheck {
     /// Not at all: every backend counts as up.
     #[default]
     None,
-    /// By opening a TCP connection.
-    Tcp {
-        /// When, and how many results change the verdict.
-        #[serde(flatten)]
-        timing: Timing,
-        /// The port to probe instead of the backend's own.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        port: Option<u16>,
-    },
-    /// By an HTTP/1.1 request.
-    Http {
-        /// The request, and the answer that counts as success.
-        #[serde(flatten)]
-        exchange: HttpProbe,
-        /// When, and how many results change the verdict.
-        #[serde(flatten)]
-        timing: Timing,
-        /// The port to probe instead of the backend's own.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        port: Option<u16>,
-    },
+    /// Again and again.
+    Probe(Box<Probe>),
+}
+
+/// A probe of every backend of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Probe {
+    /// What an attempt does.
+    #[serde(flatten)]
+    pub kind: ProbeKind,
+    /// When, and how many results change the verdict.
+    #[serde(flatten)]
+    pub timing: Timing,
+    /// The port to probe instead of the backend's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The agents that are asked beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentCheck>,
 }
 
 /// A range of ports, written like `1024-32767`; both ends belong to it.
@@ -291,31 +289,57 @@ impl Limits {
 }
 
 impl HealthCheck {
+    /// A probe of this kind with all else at its default.
+    #[must_use]
+    pub fn of(kind: ProbeKind) -> Self {
+        Probe { kind, timing: Timing::default(), port: None, agent: None }.into()
+    }
+
+    /// The probe, where there is one.
+    #[must_use]
+    pub fn probe(&self) -> Option<&Probe> {
+        match self {
+            Self::None => None,
+            Self::Probe(probe) => Some(probe),
+        }
+    }
+
     /// When probes are sent; `None` where none are.
     #[must_use]
     pub fn timing(&self) -> Option<Timing> {
-        match self {
-            Self::None => None,
-            Self::Tcp { timing, .. } | Self::Http { timing, .. } => Some(*timing),
-        }
+        self.probe().map(|probe| probe.timing)
     }
 
     /// The port to probe where it is not the backend's own.
     #[must_use]
     pub fn port(&self) -> Option<u16> {
-        match self {
-            Self::None => None,
-            Self::Tcp { port, .. } | Self::Http { port, .. } => *port,
-        }
+        self.probe().and_then(|probe| probe.port)
     }
 
     /// The name of the kind, as the configuration writes it.
     #[must_use]
     pub fn kind(&self) -> &'static str {
+        self.probe().map_or("none", |probe| probe.kind.name())
+    }
+
+    /// Whether probes go to a port of the backend.
+    #[must_use]
+    pub fn needs_port(&self) -> bool {
+        self.probe().is_some_and(|probe| !matches!(probe.kind, ProbeKind::Exec(_)))
+    }
+}
+
+impl From<Probe> for HealthCheck {
+    fn from(probe: Probe) -> Self {
+        Self::Probe(Box::new(probe))
+    }
+}
+
+impl Serialize for HealthCheck {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
-            Self::None => "none",
-            Self::Tcp { .. } => "tcp",
-            Self::Http { .. } => "http",
+            Self::None => BTreeMap::from([("kind", "none")]).serialize(serializer),
+            Self::Probe(probe) => probe.serialize(serializer),
         }
     }
 }

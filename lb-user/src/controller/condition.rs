@@ -10,7 +10,7 @@ use super::{passive::Watch, probes::BackendKey, ramp::Ramps};
 use crate::{
     admin::{AdminState, Exceptions},
     config::{Backend, Config, Service},
-    health::Health,
+    health::{AgentReport, AgentState, Health, Wants},
     plan::Standing,
 };
 
@@ -41,6 +41,8 @@ pub struct Condition {
     pub exceptions: Exceptions,
     /// What probes see of those that are probed.
     pub health: HashMap<BackendKey, Health>,
+    /// What their agents say.
+    pub agents: HashMap<BackendKey, AgentState>,
     /// What the kernel sees of their connections.
     pub watch: Watch,
     /// Who is on its way back.
@@ -100,12 +102,25 @@ impl Condition {
     /// What the plan has to know of a backend.
     pub fn standing(&self, service: &Service, backend: &Backend, now: Instant) -> Standing {
         let key = key(service, backend);
+        let agent = self.agent(&key);
+        let wants = agent.map_or(Wants::Ready, |report| report.wants);
+        let ramp = self.ramps.percent(&key, service.availability.slow_start, now);
+        let asked = agent.and_then(|report| report.weight_percent).unwrap_or(100);
+        // One hundredth is the least that either can ask for.
+        let percent = (u16::from(ramp) * u16::from(asked) / 100).clamp(1, 100);
         Standing {
-            admitted: self.exceptions.state(&key) == AdminState::Ready,
+            admitted: self.exceptions.state(&key) == AdminState::Ready
+                && !matches!(wants, Wants::Drain | Wants::Maintenance),
             healthy: self.health(service, backend) == Health::Up
+                && wants != Wants::Down
                 && !self.watch.is_ejected(&key, now),
-            percent: self.ramps.percent(&key, service.availability.slow_start, now),
+            percent: u8::try_from(percent).unwrap_or(100),
         }
+    }
+
+    /// What a backend's agent said last, where that still counts.
+    fn agent(&self, key: &BackendKey) -> Option<&AgentReport> {
+        self.agents.get(key)?.report.as_ref()
     }
 
     /// The standings of all backends of a configuration.
@@ -120,13 +135,13 @@ impl Condition {
     /// What a backend does; `active`: it gets new connections.
     pub fn doing(&self, service: &Service, backend: &Backend, active: bool, now: Instant) -> Doing {
         let standing = self.standing(service, backend, now);
+        let over = service.availability.slow_start;
+        let ramp = self.ramps.percent(&key(service, backend), over, now);
         match self.exceptions.state(&key(service, backend)) {
             AdminState::Drain => Doing::Drain,
             AdminState::Maintenance => Doing::Maintenance,
             AdminState::Ready if active && !standing.healthy => Doing::FailOpen,
-            AdminState::Ready if active && standing.percent < 100 => {
-                Doing::Warming(standing.percent)
-            }
+            AdminState::Ready if active && ramp < 100 => Doing::Warming(ramp),
             AdminState::Ready if active => Doing::Active,
             AdminState::Ready if self.watch.is_ejected(&key(service, backend), now) => {
                 Doing::Ejected

@@ -4,6 +4,7 @@
 //! tables anew and write the difference.
 
 mod administer;
+mod agents;
 mod apply;
 mod change;
 mod condition;
@@ -53,7 +54,7 @@ use crate::{
     },
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
-    health::{self, Health, Monitor},
+    health::{self, AgentChange, Agents, Health, Monitor},
     loader::Sizes,
     nexthop::{self, Resolver, Unresolved},
     plan::{self, BackendEntry, BackendId, Facts, ServiceId, Tables, Way},
@@ -112,6 +113,8 @@ pub struct Controller {
     last_look: Instant,
     next_reminder: Instant,
     audit: look::Audit,
+    asked: Agents<BackendKey>,
+    agents_wanted: HashSet<BackendKey>,
     resolver: Resolver,
     ways: HashMap<IpAddr, Way>,
     unresolved: BTreeMap<IpAddr, Lost>,
@@ -133,6 +136,7 @@ struct Lost {
 /// Where the controller's events come from.
 struct Events {
     health: mpsc::Receiver<health::Change<BackendKey>>,
+    agents: mpsc::Receiver<AgentChange<BackendKey>>,
     next_hops: mpsc::Receiver<nexthop::Update>,
     swept: mpsc::Receiver<Swept>,
 }
@@ -160,6 +164,7 @@ impl Controller {
         let configuration = configuration::Keeper::open(&state_dir, &path, &loaded)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let (health_changes, health_events) = mpsc::channel(1024);
+        let (agent_changes, agent_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
         let (found, swept) = mpsc::channel(1);
         let (resolver, _) = Resolver::start(updates);
@@ -187,12 +192,14 @@ impl Controller {
             timing,
             host: HostFacts::read().context("read this host's interfaces")?,
             monitor: Monitor::new(health_changes),
+            asked: Agents::new(agent_changes),
+            agents_wanted: HashSet::new(),
             resolver,
             unresolved: BTreeMap::new(),
             retired: Retired::default(),
             entries: 0,
             started: Instant::now(),
-            events: Events { health: health_events, next_hops, swept },
+            events: Events { health: health_events, agents: agent_events, next_hops, swept },
             configuration,
         };
         controller.end_exceptions();
@@ -237,6 +244,13 @@ impl Controller {
                     self.note_health(change);
                     while let Ok(change) = self.events.health.try_recv() {
                         self.note_health(change);
+                    }
+                    self.update();
+                }
+                Some(change) = self.events.agents.recv() => {
+                    self.note_agent(change);
+                    while let Ok(change) = self.events.agents.try_recv() {
+                        self.note_agent(change);
                     }
                     self.update();
                 }
@@ -342,6 +356,11 @@ impl Controller {
         let keys: HashSet<_> = probes.iter().map(|(key, ..)| key.clone()).collect();
         self.monitor.set(probes);
         self.condition.health.retain(|key, _| keys.contains(key));
+        let mut agents = probes::agents(config);
+        agents.retain(|(key, ..)| exceptions.state(key) != AdminState::Maintenance);
+        self.agents_wanted = agents.iter().map(|(key, _)| key.clone()).collect();
+        self.condition.agents.retain(|key, _| self.agents_wanted.contains(key));
+        self.asked.set(agents);
         let configured = config.services.iter().flat_map(|service| &service.backends);
         let retiring = self.applier.held().backends.values().map(|entry| entry.address.ip());
         let targets = configured.map(|backend| backend.address.ip()).chain(retiring).collect();

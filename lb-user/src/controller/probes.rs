@@ -1,8 +1,10 @@
-//! From the configuration's health checks to the probes that run.
+//! From the configuration's health checks to the probes that run and the agents that are asked.
+
+use std::net::SocketAddr;
 
 use crate::{
-    config::{Config, HealthCheck},
-    health::{Health, ProbeKind, ProbeSpec},
+    config::{Backend, Config, Probe, Service},
+    health::{AgentSpec, Health, ProbeKind, ProbeSpec},
 };
 
 /// A backend by the names of its service and itself.
@@ -13,21 +15,41 @@ pub fn wanted(
     config: &Config,
     known: impl Fn(&BackendKey) -> Health,
 ) -> Vec<(BackendKey, ProbeSpec, Health)> {
-    let mut probes = Vec::new();
-    for service in &config.services {
-        let (kind, timing) = match &service.health {
-            HealthCheck::None => continue,
-            HealthCheck::Tcp { timing, .. } => (ProbeKind::Tcp, *timing),
-            HealthCheck::Http { exchange, timing, .. } => {
-                (ProbeKind::Http(exchange.clone()), *timing)
-            }
-        };
-        for backend in &service.backends {
+    probed(config)
+        .map(|(service, backend, probe)| {
             let target = service.probe_target(backend);
             let key = (service.name.clone(), backend.name.clone());
             let health = known(&key);
-            probes.push((key, ProbeSpec { target, kind: kind.clone(), timing }, health));
-        }
+            let kind = told(&probe.kind, &key);
+            (key, ProbeSpec { target, kind, timing: probe.timing }, health)
+        })
+        .collect()
+}
+
+/// The agents of a configuration.
+pub fn agents(config: &Config) -> Vec<(BackendKey, AgentSpec)> {
+    probed(config)
+        .filter_map(|(service, backend, probe)| {
+            let check = probe.agent?;
+            let target = SocketAddr::new(backend.address.ip(), check.port);
+            Some(((service.name.clone(), backend.name.clone()), AgentSpec { target, check }))
+        })
+        .collect()
+}
+
+fn probed(config: &Config) -> impl Iterator<Item = (&Service, &Backend, &Probe)> {
+    let services = config.services.iter();
+    services.filter_map(|service| Some((service, service.health.probe()?))).flat_map(
+        |(service, probe)| service.backends.iter().map(move |backend| (service, backend, probe)),
+    )
+}
+
+/// A program is told whom it is about.
+fn told(kind: &ProbeKind, (service, backend): &BackendKey) -> ProbeKind {
+    let mut kind = kind.clone();
+    if let ProbeKind::Exec(probe) = &mut kind {
+        probe.environment =
+            vec![("EVENKEEL_SERVICE", service.clone()), ("EVENKEEL_BACKEND", backend.clone())];
     }
-    probes
+    kind
 }

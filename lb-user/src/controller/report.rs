@@ -16,7 +16,7 @@ use crate::{
         ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
-    health::Health,
+    health::{Health, Wants},
     loader,
     plan::{BackendEntry, BackendId},
 };
@@ -99,9 +99,16 @@ impl Controller {
             reason.push(ejection.why.clone());
         }
         if health != Health::Up
-            && let Some(error) = probe.as_ref().and_then(|probe| probe.last_error.clone())
+            && let Some(probe) = &probe
         {
-            reason.push(error);
+            reason.extend(probe.last_error.clone());
+            reason.extend(probe.held.map(|held| held.to_string()));
+        }
+        let agent = self.condition.agents.get(&key);
+        if let Some(report) = agent.and_then(|agent| agent.report.as_ref())
+            && report.wants != Wants::Ready
+        {
+            reason.push(format!("its agent says {report}"));
         }
         if let Some(Lost { why, .. }) = self.unresolved.get(&backend.address.ip()) {
             reason.push(format!("its address {why}"));
@@ -122,6 +129,7 @@ impl Controller {
             open: known.map_or(Ok(0), |(id, _)| self.raw(id).map(|raw| raw.open()))?,
             max_connections: backend.max_connections,
             reason: reason.join("; "),
+            agent: agent.map(ToString::to_string),
             health_seconds: probe.as_ref().map(|probe| {
                 SystemTime::now().duration_since(probe.since).unwrap_or_default().as_secs()
             }),

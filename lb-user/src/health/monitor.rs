@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Write as _,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
@@ -16,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, sleep_until},
 };
 
-use super::{Health, ProbeSpec, Verdict, attempt};
+use super::{Damping, Health, Held, ProbeSpec, Verdict, attempt};
 
 /// Attempts while the health is unknown are at most this far apart.
 const FIRST_VERDICT_INTERVAL: Duration = Duration::from_millis(200);
@@ -59,6 +60,8 @@ pub struct ProbeState {
     pub consecutive_passes: u32,
     /// Failures in a row; zero after a pass.
     pub consecutive_failures: u32,
+    /// Why the backend is down though it may pass: it flapped.
+    pub held: Option<Held>,
 }
 
 impl ProbeState {
@@ -71,6 +74,7 @@ impl ProbeState {
             latency: None,
             consecutive_passes: 0,
             consecutive_failures: 0,
+            held: None,
         }
     }
 }
@@ -99,6 +103,7 @@ struct Entry {
     /// The health that the receiver of changes knows.
     reported: Health,
     state: ProbeState,
+    damping: Damping,
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static> Monitor<K> {
@@ -147,6 +152,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Monitor<K> {
     fn restart(&mut self, key: K, spec: ProbeSpec, initial: Health, same_target: bool) {
         self.generations += 1;
         let generation = self.generations;
+        let longest = spec.timing.flap_damping;
         let health = {
             let mut entries = self.board.lock();
             let entry = entries
@@ -156,12 +162,15 @@ impl<K: Clone + Eq + Hash + Send + 'static> Monitor<K> {
                     if !same_target {
                         entry.reported = initial;
                         entry.state = ProbeState::new(initial);
+                        entry.damping = Damping::new(longest, initial);
                     }
+                    entry.damping.resume(longest, entry.state.health);
                 })
                 .or_insert_with(|| Entry {
                     generation,
                     reported: initial,
                     state: ProbeState::new(initial),
+                    damping: Damping::new(longest, initial),
                 });
             entry.state.health
         };
@@ -240,18 +249,21 @@ impl<K: Clone + Eq + Hash + Send + 'static> Task<K> {
                 Health::Up | Health::Down => interval,
             };
             // 10 % either way, so that probes that started together drift apart.
-            sleep_until(started + pause.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
+            let next = started + pause.mul_f64(0.9 + 0.2 * fastrand::f64());
+            sleep_until(self.held_until().map_or(next, |until| next.min(until))).await;
         }
     }
 
     /// Writes the result on the board; `false` when the entry is no longer this task's.
     fn note(&mut self, result: Result<Duration, String>) -> bool {
-        let changed = self.verdict.record(result.is_ok()).is_some();
+        self.verdict.record(result.is_ok());
         self.with_entry(|entry, verdict| {
             let now = SystemTime::now();
+            let health = entry.damping.judge(verdict.health(), Instant::now().into_std());
             let state = &mut entry.state;
-            if changed {
-                state.health = verdict.health();
+            state.held = entry.damping.held();
+            if state.health != health {
+                state.health = health;
                 state.since = now;
             }
             state.last_attempt = Some(now);
@@ -294,6 +306,12 @@ impl<K: Clone + Eq + Hash + Send + 'static> Task<K> {
         .is_some()
     }
 
+    /// When a backend that passes again may return: it is asked then, and not an interval later.
+    fn held_until(&self) -> Option<Instant> {
+        let held = self.with_entry(|entry, _| entry.state.held).flatten()?;
+        (self.verdict.health() == Health::Up).then_some(held.until.into())
+    }
+
     fn with_entry<T>(&self, act: impl FnOnce(&mut Entry, &Verdict) -> T) -> Option<T> {
         let mut entries = self.board.lock();
         let entry =
@@ -304,12 +322,17 @@ impl<K: Clone + Eq + Hash + Send + 'static> Task<K> {
 
 fn reason(state: &ProbeState, verdict: &Verdict) -> String {
     let (passes, failures) = (verdict.consecutive_passes(), verdict.consecutive_failures());
-    match &state.last_error {
+    let mut reason = match &state.last_error {
         None if passes == 1 => "a probe passed".to_owned(),
         None => format!("{passes} probes in a row passed"),
         Some(error) if failures == 1 => format!("a probe failed: {error}"),
         Some(error) => format!("{failures} probes in a row failed, the last: {error}"),
+    };
+    if let Some(held) = &state.held {
+        // Writing to a string does not fail.
+        let _ = write!(reason, "; {held}");
     }
+    reason
 }
 
 #[cfg(test)]

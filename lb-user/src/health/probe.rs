@@ -3,23 +3,23 @@
 //! It says whether the backend answered as asked. It must not know what was seen before: streaks
 //! are the verdict's, and repetition is the monitor's.
 
-use std::{fmt, future::Future, io, pin::pin, time::Duration};
+mod exec;
+mod grpc;
+mod http;
+mod tls;
+mod udp;
 
-use http_body_util::{BodyExt, Empty};
-use hyper::{
-    Request, Response, StatusCode, Uri,
-    body::{Bytes, Incoming},
-    client::conn::http1,
-    header::{CONNECTION, HOST, USER_AGENT},
-};
-use hyper_util::rt::TokioIo;
+use std::{fmt, future::Future, io, net::SocketAddr, time::Duration};
+
+use hyper::StatusCode;
 use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
 
+pub use self::{exec::ExecFailure, grpc::GrpcFailure, tls::TlsFailure, udp::UdpFailure};
 use super::{
-    HttpProbe, ProbeKind, ProbeSpec,
+    GrpcProbe, HttpProbe, ProbeKind, ProbeSpec, TlsCheck,
     spec::{StatusSet, Timing},
 };
 
@@ -36,18 +36,27 @@ const AGENT: &str = concat!("evenkeel/", env!("CARGO_PKG_VERSION"));
 pub enum Stage {
     /// The TCP handshake.
     Connecting,
+    /// The TLS handshake.
+    Handshake,
     /// The request is sent; the response's head has not come.
     AwaitingResponse,
     /// The head has come; the body has not ended.
     ReadingBody,
+    /// The datagram is sent; no answer has come.
+    AwaitingAnswer,
+    /// The program runs.
+    Running,
 }
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connecting => "while connecting",
+            Self::Handshake => "during the TLS handshake",
             Self::AwaitingResponse => "while waiting for the response",
             Self::ReadingBody => "while reading the body",
+            Self::AwaitingAnswer => "while waiting for the answer",
+            Self::Running => "while the program ran",
         })
     }
 }
@@ -88,6 +97,18 @@ pub enum ProbeFailure {
         /// How many bytes were looked at.
         searched: usize,
     },
+    /// No TLS connection.
+    #[error(transparent)]
+    Tls(#[from] TlsFailure),
+    /// No datagram came back that passes.
+    #[error(transparent)]
+    Udp(#[from] UdpFailure),
+    /// The gRPC health service did not say that it serves.
+    #[error(transparent)]
+    Grpc(#[from] GrpcFailure),
+    /// The program did not end with exit code 0.
+    #[error(transparent)]
+    Exec(#[from] ExecFailure),
 }
 
 /// Makes one attempt and answers how long it took.
@@ -95,20 +116,72 @@ pub enum ProbeFailure {
 /// # Errors
 /// Whatever kept the backend from answering as asked within the timeout.
 pub async fn attempt(spec: &ProbeSpec) -> Result<Duration, ProbeFailure> {
+    // Whoever waits for its turn to run a program has not begun.
+    let _turn = match &spec.kind {
+        ProbeKind::Exec(_) => Some(exec::turn().await),
+        _ => None,
+    };
     let started = Instant::now();
-    let deadline = Deadline::new(started, spec.timing);
-    let stream = deadline
-        .limit(Stage::Connecting, TcpStream::connect(spec.target))
-        .await?
-        .map_err(ProbeFailure::Connect)?;
+    let (deadline, target) = (Deadline::new(started, spec.timing), spec.target);
+    // There is a task for each backend, and it is as large as the largest of these: those that need
+    // much are put on the heap while they last.
     match &spec.kind {
-        ProbeKind::Tcp => drop(stream),
-        ProbeKind::Http(probe) => {
-            let host = probe.host.clone().unwrap_or_else(|| spec.target.to_string());
-            request(stream, probe, &host, &deadline).await?;
+        ProbeKind::Tcp => drop(connect(target, &deadline).await?),
+        ProbeKind::Http(probe) => Box::pin(ask_http(target, probe, None, &deadline)).await?,
+        ProbeKind::Https { exchange, tls } => {
+            Box::pin(ask_http(target, exchange, Some(tls), &deadline)).await?;
         }
+        ProbeKind::Udp(probe) => Box::pin(udp::exchange(target, probe, &deadline)).await?,
+        ProbeKind::Grpc(probe) => Box::pin(ask_grpc(target, probe, &deadline)).await?,
+        ProbeKind::Exec(probe) => Box::pin(exec::run(target, probe, &deadline)).await?,
     }
     Ok(started.elapsed())
+}
+
+async fn connect(target: SocketAddr, deadline: &Deadline) -> Result<TcpStream, ProbeFailure> {
+    let connecting = deadline.limit(Stage::Connecting, TcpStream::connect(target)).await?;
+    let stream = connecting.map_err(ProbeFailure::Connect)?;
+    // What follows goes out in small pieces. Without it they come later, and no worse.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+async fn ask_http(
+    target: SocketAddr,
+    probe: &HttpProbe,
+    tls: Option<&TlsCheck>,
+    deadline: &Deadline,
+) -> Result<(), ProbeFailure> {
+    let stream = connect(target, deadline).await?;
+    let (host, authority) = (probe.host.as_deref(), authority(probe.host.as_ref(), target));
+    match tls {
+        None => http::request(stream, probe, &authority, deadline).await,
+        Some(tls) => {
+            let stream = tls::connect(stream, target, tls, host, "http/1.1", deadline).await?;
+            http::request(stream, probe, &authority, deadline).await
+        }
+    }
+}
+
+async fn ask_grpc(
+    target: SocketAddr,
+    probe: &GrpcProbe,
+    deadline: &Deadline,
+) -> Result<(), ProbeFailure> {
+    let stream = connect(target, deadline).await?;
+    let (host, authority) = (probe.host.as_deref(), authority(probe.host.as_ref(), target));
+    match &probe.tls {
+        None => grpc::check(stream, probe, &authority, deadline).await,
+        Some(tls) => {
+            let stream = tls::connect(stream, target, tls, host, "h2", deadline).await?;
+            grpc::check(stream, probe, &authority, deadline).await
+        }
+    }
+}
+
+/// Whom a request is addressed to.
+fn authority(host: Option<&String>, target: SocketAddr) -> String {
+    host.cloned().unwrap_or_else(|| target.to_string())
 }
 
 /// The moment by which the whole attempt must be over.
@@ -134,71 +207,15 @@ impl Deadline {
     }
 }
 
-async fn request(
-    stream: TcpStream,
-    probe: &HttpProbe,
-    host: &str,
-    deadline: &Deadline,
-) -> Result<(), ProbeFailure> {
-    let request = Request::builder()
-        .method(probe.method.clone())
-        .uri(Uri::try_from(&probe.path).map_err(|error| ProbeFailure::Request(error.into()))?)
-        .header(HOST, host)
-        .header(USER_AGENT, AGENT)
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(ProbeFailure::Request)?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(ProbeFailure::Exchange)?;
-
-    let mut exchange = pin!(async {
-        let response = deadline
-            .limit(Stage::AwaitingResponse, sender.send_request(request))
-            .await?
-            .map_err(ProbeFailure::Exchange)?;
-        judge(response, probe, deadline).await
-    });
-    // The connection is driven here and not in a task of its own, so that nothing outlives an
-    // attempt that is cut short. It may end first: what it has read is still to be judged.
-    tokio::select! {
-        biased;
-        verdict = &mut exchange => return verdict,
-        _ = connection => {}
+/// What a backend said, short and printable, for people.
+pub(super) fn said(bytes: &[u8]) -> String {
+    const MOST: usize = 120;
+    let text = String::from_utf8_lossy(bytes);
+    let mut words: String = text.trim().chars().take(MOST).flat_map(char::escape_debug).collect();
+    if text.trim().chars().nth(MOST).is_some() {
+        words.push('…');
     }
-    exchange.await
-}
-
-async fn judge(
-    response: Response<Incoming>,
-    probe: &HttpProbe,
-    deadline: &Deadline,
-) -> Result<(), ProbeFailure> {
-    let status = response.status();
-    if !probe.expect_status.contains(status.as_u16()) {
-        return Err(ProbeFailure::Status { got: status, expected: probe.expect_status.clone() });
-    }
-    match &probe.expect_body {
-        None => Ok(()),
-        Some(text) => {
-            deadline.limit(Stage::ReadingBody, expect_text(response.into_body(), text)).await?
-        }
-    }
-}
-
-/// Reads as much of the body as it takes to find `text`, and no more than [`BODY_LIMIT`].
-async fn expect_text(mut body: Incoming, text: &str) -> Result<(), ProbeFailure> {
-    let mut read: Vec<u8> = Vec::new();
-    while !contains(&read, text.as_bytes()) {
-        let frame = if read.len() < BODY_LIMIT { body.frame().await } else { None };
-        let Some(frame) = frame else {
-            return Err(ProbeFailure::Body { expected: text.to_owned(), searched: read.len() });
-        };
-        if let Ok(data) = frame.map_err(ProbeFailure::Exchange)?.into_data() {
-            let room = BODY_LIMIT - read.len();
-            read.extend_from_slice(&data[..data.len().min(room)]);
-        }
-    }
-    Ok(())
+    format!("\"{words}\"")
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {

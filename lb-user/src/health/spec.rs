@@ -3,10 +3,20 @@
 //! Serialised, they read as the configuration writes them. Nothing here opens a socket or reads a
 //! file.
 
-use std::{fmt, net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
+mod exchange;
+mod http;
+mod tls;
 
-use hyper::Method;
+use std::{fmt, net::SocketAddr, ops::RangeInclusive, time::Duration};
+
 use serde::{Serialize, Serializer};
+
+pub(crate) use self::tls::{is_server_name, without_port};
+pub use self::{
+    exchange::{ExecProbe, GrpcProbe, UdpProbe},
+    http::{HttpProbe, InvalidStatusSet, StatusSet},
+    tls::TlsCheck,
+};
 
 /// One probe: where it goes, what it asks, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,31 +30,28 @@ pub struct ProbeSpec {
 }
 
 /// What an attempt does once it has an address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum ProbeKind {
     /// Open a TCP connection and close it.
     Tcp,
     /// Send an HTTP/1.1 request and judge the answer.
     Http(HttpProbe),
-}
-
-/// An HTTP request and the answer that counts as healthy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct HttpProbe {
-    /// The request method.
-    #[serde(serialize_with = "shown")]
-    pub method: Method,
-    /// The request target: a path, with its query if there is one.
-    pub path: String,
-    /// The `Host` header; the target's address and port when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub host: Option<String>,
-    /// The status codes that pass.
-    pub expect_status: StatusSet,
-    /// Text that the first [`BODY_LIMIT`](super::BODY_LIMIT) bytes of the body must contain. The
-    /// body is not read when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expect_body: Option<String>,
+    /// The same over TLS.
+    Https {
+        /// The request.
+        #[serde(flatten)]
+        exchange: HttpProbe,
+        /// What is asked of the certificate.
+        #[serde(flatten)]
+        tls: TlsCheck,
+    },
+    /// Send a datagram and judge the answer.
+    Udp(UdpProbe),
+    /// Ask the gRPC health service.
+    Grpc(GrpcProbe),
+    /// Run a program and judge its exit code.
+    Exec(ExecProbe),
 }
 
 /// When attempts are made, and how many of a kind in a row make a verdict.
@@ -60,40 +67,27 @@ pub struct Timing {
     pub rise: u32,
     /// Consecutive failures that make a backend down. Zero counts as one.
     pub fall: u32,
+    /// The longest time that a backend which flaps is held down; `None`: it never is.
+    #[serde(serialize_with = "human_or_false")]
+    pub flap_damping: Option<Duration>,
 }
 
-/// A set of HTTP status codes, written `200-299,301`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatusSet(Vec<RangeInclusive<u16>>);
+impl Timing {
+    /// For how long a backend that flaps is held down at the most, where nothing else is said.
+    pub const FLAP_DAMPING: Duration = Duration::from_mins(1);
+}
 
-/// Text that is not a set of HTTP status codes.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{0}` is not a set of HTTP status codes; write codes from 100 to 599 and ranges of them, such as `200-299,301`"
-)]
-pub struct InvalidStatusSet(String);
-
-impl StatusSet {
-    /// The set that holds every code of every range.
-    pub fn new(ranges: impl IntoIterator<Item = RangeInclusive<u16>>) -> Self {
-        Self(ranges.into_iter().collect())
-    }
-
-    /// Whether `status` is in the set.
+impl ProbeKind {
+    /// Its name, as the configuration writes it.
     #[must_use]
-    pub fn contains(&self, status: u16) -> bool {
-        self.0.iter().any(|range| range.contains(&status))
-    }
-}
-
-impl Default for HttpProbe {
-    fn default() -> Self {
-        Self {
-            method: Method::GET,
-            path: "/".to_owned(),
-            host: None,
-            expect_status: StatusSet::default(),
-            expect_body: None,
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Http(_) => "http",
+            Self::Https { .. } => "https",
+            Self::Udp(_) => "udp",
+            Self::Grpc(_) => "grpc",
+            Self::Exec(_) => "exec",
         }
     }
 }
@@ -101,46 +95,8 @@ impl Default for HttpProbe {
 impl Default for Timing {
     fn default() -> Self {
         let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
-        Self { interval, timeout, rise: 2, fall: 3 }
-    }
-}
-
-impl Default for StatusSet {
-    /// Success and redirection: 200 to 399.
-    fn default() -> Self {
-        Self::new([200..=399])
-    }
-}
-
-impl FromStr for StatusSet {
-    type Err = InvalidStatusSet;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split(',')
-            .map(|part| number_range(part).filter(|r| *r.start() >= 100 && *r.end() <= 599))
-            .collect::<Option<Vec<_>>>()
-            .map(Self)
-            .ok_or_else(|| InvalidStatusSet(text.to_owned()))
-    }
-}
-
-impl fmt::Display for StatusSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, range) in self.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            if range.start() == range.end() {
-                write!(f, "{comma}{}", range.start())?;
-            } else {
-                write!(f, "{comma}{}-{}", range.start(), range.end())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Serialize for StatusSet {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let flap_damping = Some(Self::FLAP_DAMPING);
+        Self { interval, timeout, rise: 2, fall: 3, flap_damping }
     }
 }
 
@@ -160,32 +116,17 @@ fn human<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::
     shown(&humantime::format_duration(*duration), serializer)
 }
 
-fn shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(value)
+#[expect(clippy::ref_option, reason = "serde gives the field by reference")]
+fn human_or_false<S: Serializer>(
+    duration: &Option<Duration>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match duration {
+        Some(duration) => human(duration, serializer),
+        None => serializer.serialize_bool(false),
+    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn status_sets_parse_print_and_contain() {
-        let set: StatusSet = "200-204, 301".parse().unwrap();
-        assert_eq!(set.to_string(), "200-204,301");
-        for (status, expected) in
-            [(199, false), (200, true), (204, true), (205, false), (301, true), (302, false)]
-        {
-            assert_eq!(set.contains(status), expected, "{status}");
-        }
-    }
-
-    #[test]
-    fn bad_status_sets_are_refused_with_a_remedy() {
-        for text in
-            ["", "abc", "200-", "-200", "300-200", "99", "600", "200,,301", "200-300-400", "+200"]
-        {
-            let error = text.parse::<StatusSet>().unwrap_err().to_string();
-            assert!(error.contains(&format!("`{text}`")) && error.contains("200-299,301"));
-        }
-    }
+fn shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }

@@ -1,10 +1,12 @@
 //! Servers for the tests of this module: real listeners on the loopback that answer by script.
 
+pub(super) mod certificates;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpListener,
     sync::Mutex,
     task::JoinHandle,
 };
@@ -80,7 +82,10 @@ pub(super) async fn refused() -> SocketAddr {
     address
 }
 
-async fn serve(mut stream: TcpStream, script: Script, requests: Arc<Mutex<Vec<String>>>) {
+pub(super) async fn serve<S>(mut stream: S, script: Script, requests: Arc<Mutex<Vec<String>>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {

@@ -73,6 +73,11 @@ impl<'p> PrefixFiles<'p> {
         Self { folder, known: BTreeMap::new(), digests: BTreeMap::new(), room: 0 }
     }
 
+    /// The folder that relative paths start from; `None` where files are not looked at.
+    pub(super) const fn folder(&self) -> Option<&'p Path> {
+        self.folder
+    }
+
     /// Lets `room` prefixes be kept.
     pub(super) fn set_room(&mut self, room: u32) {
         self.room = usize::try_from(room).unwrap_or(usize::MAX);

@@ -94,7 +94,7 @@ fn decode_service(
         limits: traffic::limits(sink, section),
         prefixes: files.decode(sink, section),
         health: if section.has("health") {
-            health::decode(sink, section)
+            health::decode(sink, section, files.folder())
         } else {
             Some(HealthCheck::None)
         },

@@ -3,6 +3,7 @@
 //!
 //! Every edit starts from a valid text, and its result is parsed again before it is returned.
 
+mod health;
 mod layout;
 mod write;
 

@@ -6,16 +6,12 @@ use std::{fmt::Write, ops::Range, time::Duration};
 use toml::Value;
 
 use super::{
-    BackendSpec, ServiceSpec,
+    BackendSpec, ServiceSpec, health,
     layout::{BackendForm, Layout, ServicePlace, TableId},
 };
-use crate::{
-    config::{
-        choices::{Overload, Tier},
-        endpoint::shown,
-        model::HealthCheck,
-    },
-    health::{HttpProbe, Timing},
+use crate::config::{
+    choices::{Overload, Tier},
+    endpoint::shown,
 };
 
 /// How siblings are written.
@@ -105,11 +101,11 @@ impl Style {
         style
     }
 
-    fn header(&self, out: &mut String, header: &str) {
+    pub(super) fn header(&self, out: &mut String, header: &str) {
         out.extend([&self.header_indent, header, self.newline]);
     }
 
-    fn key(&self, out: &mut String, key: &str, value: impl Into<Value>) {
+    pub(super) fn key(&self, out: &mut String, key: &str, value: impl Into<Value>) {
         out.extend([&self.key_indent, key]);
         let pad = self.equals.saturating_sub(key.len()).max(usize::from(self.before_equals));
         out.extend(std::iter::repeat_n(' ', pad));
@@ -140,47 +136,8 @@ pub(super) fn service(spec: &ServiceSpec, style: &Style) -> String {
     if spec.overload != Overload::default() {
         style.key(&mut out, "overload", spec.overload.to_string());
     }
-    match &spec.health {
-        HealthCheck::None => return out,
-        HealthCheck::Tcp { .. } => health_header(&mut out, spec, style),
-        HealthCheck::Http { exchange, .. } => {
-            health_header(&mut out, spec, style);
-            http_keys(&mut out, exchange, style);
-        }
-    }
-    if let Some(port) = spec.health.port() {
-        style.key(&mut out, "port", i64::from(port));
-    }
-    if let Some(Timing { interval, timeout, rise, fall }) = spec.health.timing() {
-        style.key(&mut out, "interval", human(interval));
-        style.key(&mut out, "timeout", human(timeout));
-        style.key(&mut out, "rise", i64::from(rise));
-        style.key(&mut out, "fall", i64::from(fall));
-    }
+    health::write(&mut out, &spec.health, style);
     out
-}
-
-fn health_header(out: &mut String, spec: &ServiceSpec, style: &Style) {
-    style.header(out, "[service.health]");
-    style.key(out, "kind", spec.health.kind());
-}
-
-/// What differs from the defaults, and the path, which people look for.
-fn http_keys(out: &mut String, exchange: &HttpProbe, style: &Style) {
-    let default = HttpProbe::default();
-    if exchange.method != default.method {
-        style.key(out, "method", exchange.method.as_str());
-    }
-    style.key(out, "path", exchange.path.as_str());
-    if let Some(host) = &exchange.host {
-        style.key(out, "host", host.as_str());
-    }
-    if exchange.expect_status != default.expect_status {
-        style.key(out, "expect_status", exchange.expect_status.to_string());
-    }
-    if let Some(body) = &exchange.expect_body {
-        style.key(out, "expect_body", body.as_str());
-    }
 }
 
 pub(super) fn backend(spec: &BackendSpec, style: &Style) -> String {
@@ -245,6 +202,6 @@ pub(super) fn choice(
     (at..at, line)
 }
 
-fn human(duration: Duration) -> String {
+pub(super) fn human(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }

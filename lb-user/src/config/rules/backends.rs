@@ -11,7 +11,6 @@ use crate::config::{
     decode::{RawBackend, RawService},
     diagnostic::Sink,
     endpoint::{Endpoint, shown},
-    model::HealthCheck,
 };
 
 pub(super) fn check(service: &RawService, sink: &mut Sink<'_, '_>) {
@@ -154,7 +153,7 @@ fn check_probe_port(service: &RawService, own: SocketAddr, sink: &mut Sink<'_, '
     let probed = service
         .health
         .as_ref()
-        .is_some_and(|health| *health != HealthCheck::None && health.port().is_none());
+        .is_some_and(|health| health.needs_port() && health.port().is_none());
     let lacks_port = |address: &Spanned<SocketAddr>| address.get_ref().port() == 0;
     if probed
         && own.port() == 0

@@ -4,8 +4,8 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::{COMMENTED, parse, with};
 use crate::config::{
-    BackendSpec, Config, EditError, Endpoint, Forwarding, HealthCheck, HttpProbe, Overload,
-    Protocol, Scheduler, ServiceSpec, Tier, Timing, edit,
+    BackendSpec, Config, EditError, Endpoint, Forwarding, HealthCheck, HttpProbe, Overload, Probe,
+    ProbeKind, Protocol, Scheduler, ServiceSpec, Tier, Timing, edit,
 };
 
 fn backend(name: &str, address: &str, weight: u16) -> BackendSpec {
@@ -108,9 +108,9 @@ fn a_service_keeps_all_of_its_spec() {
     };
     for health in [
         HealthCheck::None,
-        HealthCheck::Tcp { timing, port: Some(81) },
-        HealthCheck::Http { exchange, timing, port: None },
-        HealthCheck::Http { exchange: body, timing, port: Some(1) },
+        Probe { kind: ProbeKind::Tcp, timing, port: Some(81), agent: None }.into(),
+        Probe { kind: ProbeKind::Http(exchange), timing, port: None, agent: None }.into(),
+        Probe { kind: ProbeKind::Http(body), timing, port: Some(1), agent: None }.into(),
     ] {
         let spec =
             ServiceSpec { health, protocol: Protocol::Udp, ..service("a", "[2001:db8::1]:9") };

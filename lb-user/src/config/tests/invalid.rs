@@ -112,9 +112,11 @@ fn names() {
 fn probes() {
     for (lines, line, fragments) in [
         ("", 6, &["[service.health] (the probe of service \"web\") has no kind"][..]),
-        ("kind = \"https\"", 7, &["not available yet in this version; use none, tcp or http"]),
-        ("kind = \"exec\"", 7, &["not available yet"]),
-        ("kind = \"htpp\"", 7, &["did you mean \"http\"?"]),
+        (
+            "kind = \"htpp\"",
+            7,
+            &["did you mean \"http\"? Use none, tcp, http, https, udp, grpc or exec"],
+        ),
         ("kind = \"tcp\"\npath = \"/\"", 8, &["path of the probe", "means nothing to a tcp probe"]),
         ("kind = \"tcp\"\ntimeout = \"3s\"", 8, &["is 3s, longer than its interval of 2s"]),
         (

@@ -5,6 +5,7 @@ mod edit;
 mod guards;
 mod host;
 mod invalid;
+mod probes;
 mod properties;
 mod store;
 mod traffic;

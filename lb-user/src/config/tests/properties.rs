@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{COMMENTED, parse};
 use crate::config::{
-    BackendSpec, Config, EditError, HealthCheck, Scheduler, Service, ServiceSpec, Tier, Timing,
+    BackendSpec, Config, EditError, HealthCheck, ProbeKind, Scheduler, Service, ServiceSpec, Tier,
     edit,
 };
 
@@ -36,6 +36,11 @@ const PIECES: &[&str] = &[
     "service",
     "[[service]]\n",
     "[service.health]\n",
+    "kind = \"exec\"\n",
+    "command = [\"/bin/true\"]\n",
+    "[service.health.agent]\n",
+    "verify = false\n",
+    "flap_damping = false\n",
     "backend",
     "[[service.backend]]\n",
     "name = \"x\"\n",
@@ -90,7 +95,7 @@ fn backend_name(n: u8) -> String {
 fn apply(text: &str, config: &mut Config, edit: &Edit) -> Result<String, EditError> {
     match *edit {
         Edit::AddService(s, probed) => {
-            let health = HealthCheck::Tcp { timing: Timing::default(), port: None };
+            let health = HealthCheck::of(ProbeKind::Tcp);
             let spec = ServiceSpec {
                 health: if probed { health } else { HealthCheck::None },
                 ..ServiceSpec::new(service_name(s), ([192, 0, 2, 100 + s], 80).into())

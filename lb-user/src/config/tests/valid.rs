@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{COMMENTED, parse, with};
 use crate::config::{
-    Config, Forwarding, HealthCheck, HttpProbe, Nat, PortRange, Protocol, Scheduler, Severity,
-    StatusSet, Tables, Tier, Timing, XdpMode,
+    Config, Forwarding, HealthCheck, HttpProbe, Nat, PortRange, Probe, ProbeKind, Protocol,
+    Scheduler, Severity, StatusSet, Tables, Tier, Timing, XdpMode,
 };
 
 fn config(text: &str) -> Config {
@@ -81,7 +81,9 @@ tier = "primary"
     assert_eq!(service.protocol, Protocol::Tcp);
     assert_eq!(service.scheduler, Scheduler::RoundRobin);
     assert_eq!(service.forwarding, Forwarding::Nat);
-    let HealthCheck::Http { exchange, timing, port } = &service.health else {
+    let Some(Probe { kind: ProbeKind::Http(exchange), timing, port, agent: None }) =
+        service.health.probe()
+    else {
         panic!("{:?}", service.health)
     };
     assert_eq!(exchange.method, "POST");
@@ -91,7 +93,7 @@ tier = "primary"
     assert_eq!(exchange.expect_status.to_string(), "200,204,300-399");
     assert!(exchange.expect_status.contains(350) && !exchange.expect_status.contains(201));
     let (interval, timeout) = (Duration::from_millis(1500), Duration::from_millis(200));
-    assert_eq!(*timing, Timing { interval, timeout, rise: 1, fall: 5 });
+    assert_eq!(*timing, Timing { interval, timeout, rise: 1, fall: 5, ..Timing::default() });
     assert_eq!(*port, Some(9000));
     let backend = service.backend("a").unwrap();
     assert_eq!((backend.weight, backend.tier), (65535, Tier::Primary));
@@ -101,21 +103,18 @@ tier = "primary"
 fn a_probe_with_defaults() {
     for (text, health) in [
         ("kind = \"none\"", HealthCheck::None),
-        ("kind = \"tcp\"", HealthCheck::Tcp { timing: Timing::default(), port: None }),
+        ("kind = \"tcp\"", HealthCheck::of(ProbeKind::Tcp)),
         (
             "kind = \"http\"\nexpect_status = \"200-399\"",
-            HealthCheck::Http {
-                exchange: HttpProbe::default(),
-                timing: Timing::default(),
-                port: None,
-            },
+            HealthCheck::of(ProbeKind::Http(HttpProbe::default())),
         ),
     ] {
         let config = config(&with(&format!("[service.health]\n{text}"), ""));
         assert_eq!(config.services[0].health, health, "{text}");
     }
     let one = config(&with("[service.health]\nkind = \"http\"\nexpect_status = 204", ""));
-    let HealthCheck::Http { exchange, .. } = &one.services[0].health else { panic!() };
+    let probe = one.services[0].health.probe().unwrap();
+    let ProbeKind::Http(exchange) = &probe.kind else { panic!() };
     assert!(exchange.expect_status.contains(204) && !exchange.expect_status.contains(200));
 }
 
@@ -214,7 +213,7 @@ fn json_is_flat_and_readable() {
     let json = serde_json::to_value(&config(&text).services[0]).unwrap();
     let health = serde_json::json!({
         "kind": "http", "method": "GET", "path": "/", "expect_status": "200-399",
-        "interval": "1s", "timeout": "1s", "rise": 2, "fall": 3, "port": 90
+        "interval": "1s", "timeout": "1s", "rise": 2, "fall": 3, "flap_damping": "1m", "port": 90
     });
     assert_eq!(json["health"], health);
     assert_eq!(json["address"], "192.0.2.10:80");

@@ -18,6 +18,7 @@ fn timing(interval: u64, rise: u32, fall: u32) -> Timing {
         timeout: Duration::from_millis(200),
         rise,
         fall,
+        flap_damping: None,
     }
 }
 
@@ -183,4 +184,43 @@ async fn dropping_the_monitor_stops_its_probes() {
     let after = server.requests().await.len();
     sleep(Duration::from_millis(150)).await;
     assert_eq!(server.requests().await.len(), after);
+}
+
+#[tokio::test]
+async fn a_backend_that_flaps_is_held_down_and_returns() {
+    let address = refused().await;
+    let (mut monitor, mut changes) = monitor();
+    let reader = monitor.reader();
+    let longest = Duration::from_secs(10);
+    let timing = Timing { flap_damping: Some(longest), ..timing(10, 1, 1) };
+    monitor.set([("web-01", tcp(address, timing), Health::Up)]);
+    let mut falls = 0;
+    let held = loop {
+        let down = next(&mut changes).await;
+        falls += 1;
+        assert_eq!(down.to, Health::Down);
+        if down.reason.contains("held down") {
+            break down;
+        }
+        let server = Server::start_at(&address.to_string(), Script::Silence).await;
+        assert_eq!(next(&mut changes).await.to, Health::Up);
+        server.stop().await;
+    };
+    // Whoever falls once or twice is not held.
+    assert!(falls > 2, "{falls}");
+    assert!(held.reason.contains(&format!("held down: flapped {falls} times in ")), "{held:?}");
+
+    let server = Server::start_at(&address.to_string(), Script::Silence).await;
+    let state = loop {
+        let state = reader.get(&"web-01").unwrap();
+        if state.consecutive_passes > 2 {
+            break state;
+        }
+        sleep(Duration::from_millis(5)).await;
+    };
+    assert!(state.held.is_some() && state.health == Health::Down, "{state:?}");
+    let back = timeout(longest + PATIENCE, changes.recv()).await.expect("a return").unwrap();
+    assert_eq!((back.from, back.to), (Health::Down, Health::Up));
+    assert_eq!(reader.get(&"web-01").unwrap().held, None);
+    drop(server);
 }

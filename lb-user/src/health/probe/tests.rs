@@ -5,7 +5,10 @@ use std::{net::SocketAddr, time::Duration};
 use hyper::Method;
 
 use super::*;
-use crate::health::testing::{Script, Server, answer, refused};
+use crate::health::{
+    StatusSet,
+    testing::{Script, Server, answer, refused},
+};
 
 fn tcp(target: SocketAddr) -> ProbeSpec {
     let timing = Timing {
@@ -13,6 +16,7 @@ fn tcp(target: SocketAddr) -> ProbeSpec {
         timeout: Duration::from_millis(300),
         rise: 1,
         fall: 1,
+        flap_damping: None,
     };
     ProbeSpec { target, kind: ProbeKind::Tcp, timing }
 }

@@ -1,0 +1,33 @@
+//! The words of agents: noted, and told where they change something. What they bring about is decided in
+//! `condition`.
+
+use tracing::{debug, info, warn};
+
+use super::{Controller, probes::BackendKey};
+use crate::health::{AgentChange, AgentState};
+
+impl Controller {
+    /// Notes what an agent said.
+    pub(super) fn note_agent(&mut self, change: AgentChange<BackendKey>) {
+        let AgentChange { key, state } = change;
+        if !self.agents_wanted.contains(&key) {
+            return;
+        }
+        let (service, backend) = (&key.0, &key.1);
+        let wants = |state: &AgentState| state.report.as_ref().map(|report| report.wants);
+        let before = self.condition.agents.get(&key);
+        match before {
+            // How busy it is changes all the time.
+            Some(known)
+                if wants(known) == wants(&state)
+                    && known.trouble.is_none()
+                    && state.trouble.is_none() =>
+            {
+                debug!(service, backend, "agent says: {state}");
+            }
+            _ if state.trouble.is_some() => warn!(service, backend, "agent says: {state}"),
+            _ => info!(service, backend, "agent says: {state}"),
+        }
+        self.condition.agents.insert(key, state);
+    }
+}
