@@ -3,7 +3,8 @@
 //! The way of a change: `cli` → `api` → `controller` → `plan` (what the tables shall hold) →
 //! `dataplane` (the kernel's tables). The way of a fact: `health` and `nexthop` → `controller`.
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
-//! the backends' side of the tunnels, a small program of its own.
+//! the backends' side of the tunnels, a small program of its own. `verify` tries a configuration on the
+//! real program, beside whatever runs.
 
 pub mod api;
 pub mod bpf;
@@ -18,3 +19,4 @@ pub mod loader;
 mod netdevice;
 pub mod nexthop;
 pub mod plan;
+pub mod verify;

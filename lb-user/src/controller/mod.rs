@@ -22,11 +22,12 @@ use lb_common::net::Hop;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
-use self::{apply::Applier, probes::BackendKey, sweep::Swept};
+pub(crate) use self::apply::Applier;
 pub use self::{
     change::{Change, Refused},
     sweep::Connections,
 };
+use self::{probes::BackendKey, sweep::Swept};
 use crate::{
     api::model::{Changed, Counters, Status},
     config::{HostFacts, Loaded},
