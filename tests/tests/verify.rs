@@ -153,22 +153,24 @@ fn survivors_that_could_not_carry_the_load_fail_by_name() {
 fn a_table_that_is_too_small_fails_the_thresholds() {
     let lab = Lab::new(Wiring::Switched, 0).unwrap();
     let balancer = idle(&lab);
-    // 31 slots for three: one has eleven, the others ten.
+    // 31 slots for three: one has eleven, the others ten. Beside it the table that is usual.
     for (scheduler, key, kind) in [
         ("maglev", "max_over_fair = 1.01", "imbalance"),
         ("source-hash", "max_variation = 0.03", "variation"),
         ("maglev", "min_p = 0.000001", "chance"),
     ] {
-        let text = |size: &str| {
-            let service = config(&format!("scheduler = \"{scheduler}\"\n{size}"), &[""; 3]);
-            format!("{service}\n[verify]\nconnections = 40000\n{key}\n")
-        };
-        let (code, found) = report(&balancer, &text("table_size = 31"), &["--failures", "0"]);
-        assert_eq!(code, 4, "{scheduler}, {key}: {found:#}");
-        assert_eq!(kinds(&found["services"][0]["problems"])[0].0, kind, "{found:#}");
-        let (code, found) = report(&balancer, &text(""), &["--failures", "0"]);
-        assert_eq!(code, 0, "{scheduler}, {key}: {found:#}");
-        assert_eq!(found["services"][0]["failures_left_out"], 3);
+        let scheduler = format!("scheduler = \"{scheduler}\"");
+        let tiny = config(&format!("{scheduler}\ntable_size = 31"), &[""; 3]);
+        let usual = config(&scheduler, &[""; 3]).replace("\"web\"", "\"usual\"");
+        let (_, usual) = usual.split_at(usual.find("[[service]]").unwrap());
+        let usual = usual.replace("192.0.2.10:80", "192.0.2.10:81");
+        let text = format!("{tiny}\n{usual}\n[verify]\nconnections = 40000\n{key}\n");
+        let (code, found) = report(&balancer, &text, &["--failures", "0"]);
+        assert_eq!(code, 4, "{key}: {found:#}");
+        let services = &found["services"];
+        assert_eq!(kinds(&services[0]["problems"])[0].0, kind, "{found:#}");
+        assert_eq!(kinds(&services[1]["problems"]), [], "{found:#}");
+        assert_eq!(services[1]["failures_left_out"], 3);
     }
 }
 

@@ -115,6 +115,7 @@ impl Engine {
     ) -> Result<Run> {
         let (opened, verdicts) = (self.opened(backends)?, self.dataplane.verdicts()?);
         let program = self.programs.balancer()?;
+        watch(0);
         let mut sent = 0;
         let mut held = 0;
         while sent < count {

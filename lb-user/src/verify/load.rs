@@ -13,7 +13,7 @@ pub struct Limit {
 
 /// What limits a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "kebab-case")]
 pub enum LimitedBy {
     /// `capacity`.
     Capacity,
