@@ -342,6 +342,7 @@ impl Judge<'_> {
         let most = self.verify.max_over_fair;
         if drawn && members.len() > 1 && run.sent > 0 {
             let enough = whole(sample.enough(most.get()));
+            let clients = if split.clients == 1 { "client" } else { "clients" };
             if enough > run.sent {
                 let all = u64::from(Verify::MOST_CONNECTIONS);
                 let remedy = if enough <= all {
@@ -350,7 +351,7 @@ impl Judge<'_> {
                     String::new()
                 };
                 warnings.push(format!(
-                    "{} connections from {} clients are few: within chance, a share may be off by more \
+                    "{} connections from {} {clients} are few: within chance, a share may be off by more \
                      than max_over_fair = {most} allows{remedy}",
                     split.connections, split.clients
                 ));

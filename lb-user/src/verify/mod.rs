@@ -5,6 +5,7 @@
 //! `statistics` on the shares, `load` on what backends carry, both put together by `judge`. Nothing here
 //! knows the daemon, or asks the host for routes: every backend counts as up and reachable.
 
+mod candidate;
 mod engine;
 mod judge;
 mod junit;
@@ -13,15 +14,12 @@ mod report;
 mod statistics;
 mod traffic;
 
-use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    time::Instant,
-};
+use std::{net::SocketAddr, time::Instant};
 
 use anyhow::{Context as _, Result};
-use lb_common::net::Hop;
 
 use self::{
+    candidate::{facts, lenient, unlimited},
     engine::{Engine, Run},
     judge::Judge,
     traffic::Clients,
@@ -32,19 +30,14 @@ pub use self::{
     report::{Failure, Problem, ProblemKind, Report, ServiceReport, Share, Split},
 };
 use crate::{
-    config::{Config, Limits, PortRange, Scheduler, Service, Verify},
-    plan::{self, BackendId, Facts, ServiceEntry, ServiceId, Tables, Way},
+    config::{Config, Scheduler, Service, Verify},
+    plan::{self, BackendId, Facts, ServiceEntry, ServiceId, Tables},
 };
 
 /// Connections that the tables hold at once; then they are emptied and the next ones come.
 const ROOM: u32 = 16_384;
 /// The same where a scheduler goes by the open connections.
 const MOST_ROOM: u32 = 1 << 20;
-/// The loopback's index, in every network namespace.
-const LOOPBACK: u32 = 1;
-/// Source addresses that NAT may have.
-const SOURCES: u8 = 8;
-
 /// What is left out, and what stands for it.
 const NOTES: [&str; 2] = [
     "limits of new connections, and the sizes of tables, are left out of the runs",
@@ -133,12 +126,7 @@ pub fn run(
     let mut done = 0;
     for service in &config.services {
         services.push(trial.verify(service, &mut engine, &mut |service, without, run| {
-            progress(Progress {
-                service,
-                without,
-                done: done + u64::from(run),
-                total: trial.total,
-            });
+            progress(Progress { service, without, done: done + run, total: trial.total });
         })?);
         done += trial.cost(service);
     }
@@ -181,7 +169,7 @@ struct Trial<'a> {
 }
 
 /// Told of the service at hand, its backend that is down, and the connections to it so far.
-type Watch<'a> = &'a mut dyn FnMut(&str, Option<&str>, u32);
+type Watch<'a> = &'a mut dyn FnMut(&str, Option<&str>, u64);
 
 impl<'a> Trial<'a> {
     fn new(config: &'a Config, options: &'a Options) -> Result<Self> {
@@ -221,11 +209,12 @@ impl<'a> Trial<'a> {
             .service(&service.name)
             .with_context(|| format!("service {:?} is in no table", service.name))?;
         let judge = Judge { config: self.config, service, verify: &self.options.verify };
-        let mut done = 0;
-        let run = self.run(service, engine, 0, self.options.verify.connections, &mut |sent| {
-            watch(&service.name, None, sent);
+        let whole = self.part(id, entry);
+        let all = self.options.verify.connections;
+        let run = self.run(service, &whole, engine, (0, all), &mut |sent| {
+            watch(&service.name, None, sent.into());
         })?;
-        done += self.options.verify.connections;
+        let mut done = u64::from(all);
         let members: Vec<_> = members(&self.tables, entry).collect();
         let mut report = judge.balance(&members, &run);
         let mut down = members;
@@ -235,7 +224,6 @@ impl<'a> Trial<'a> {
         report.failures_left_out = (down.len() - tried) as u64;
         let count = self.options.with_one_down(service.backends.len());
         let (alone, mut facts) = self.alone(service);
-        let whole = self.part(id, entry);
         for (turn, (_, gone)) in (1..).zip(&down[..tried]) {
             // The same ids, and one backend less.
             let key = (service.name.clone(), gone.name.clone());
@@ -247,11 +235,11 @@ impl<'a> Trial<'a> {
             let run = if entry.ring.is_empty() {
                 Run::default()
             } else {
-                self.run(service, engine, turn, count, &mut |sent| {
-                    watch(&service.name, Some(&gone.name), done + sent);
+                self.run(service, &whole, engine, (turn, count), &mut |sent| {
+                    watch(&service.name, Some(&gone.name), done + u64::from(sent));
                 })?
             };
-            done += count;
+            done += u64::from(count);
             let survivors: Vec<_> = self::members(&without, entry).collect();
             report.failures.push(judge.failure(&gone.name, &survivors, &run, &report.balance));
         }
@@ -277,21 +265,16 @@ impl<'a> Trial<'a> {
         }
     }
 
+    /// The `turn`-th run: opens `count` connections to a service, whose part of the tables is `whole`.
     fn run(
         &self,
         service: &Service,
+        whole: &Tables,
         engine: &mut Engine,
-        turn: u64,
-        count: u32,
+        (turn, count): (u64, u32),
         watch: &mut dyn FnMut(u32),
     ) -> Result<Run> {
-        let backends: Vec<BackendId> = self
-            .tables
-            .backends
-            .iter()
-            .filter(|(_, backend)| backend.service == service.name)
-            .map(|(id, _)| *id)
-            .collect();
+        let backends: Vec<BackendId> = whole.backends.keys().copied().collect();
         let address = self.reached(service);
         let lists = [&self.config.node.prefixes, &service.prefixes];
         // Others in each run: nobody is remembered as sticky from the one before.
@@ -325,44 +308,4 @@ fn members<'t>(
     let mut ids = service.ring.members.clone();
     ids.sort_unstable();
     ids.into_iter().filter_map(|id| tables.backends.get(&id).map(|backend| (id, backend)))
-}
-
-/// The configuration without limits of new connections, and with source ports for all of a run's.
-fn lenient(config: &Config) -> Config {
-    let mut lenient = config.clone();
-    lenient.services = config.services.iter().map(unlimited).collect();
-    let v4 = (1..=SOURCES).map(|n| IpAddr::from(Ipv4Addr::new(192, 0, 0, n)));
-    // The discard prefix (RFC 6666).
-    let v6 = (1..=SOURCES).map(|n| IpAddr::from(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, n.into())));
-    lenient.nat.source_addresses = v4.chain(v6).collect();
-    lenient.nat.source_ports = PortRange { low: 1, high: u16::MAX };
-    lenient
-}
-
-/// The service without limits of new connections.
-fn unlimited(service: &Service) -> Service {
-    let limits = Limits { service: None, client: None, ..service.limits };
-    Service { limits, ..service.clone() }
-}
-
-/// Every backend up, and reached by a made-up next hop.
-fn facts(config: &Config) -> Facts {
-    let mut facts = Facts::default();
-    for service in &config.services {
-        for backend in &service.backends {
-            facts.active.insert((service.name.clone(), backend.name.clone()), true);
-            let ip = backend.address.ip();
-            let source: IpAddr = match ip {
-                IpAddr::V4(_) => Ipv4Addr::new(192, 0, 0, 1).into(),
-                IpAddr::V6(_) => Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1).into(),
-            };
-            let hop = Hop {
-                interface: LOOPBACK,
-                source: [2, 0, 0, 0, 0, 3],
-                destination: [2, 0, 0, 0, 0, 4],
-            };
-            facts.ways.insert(ip, Way { hop, source: Some(source), mtu: 0 });
-        }
-    }
-    facts
 }

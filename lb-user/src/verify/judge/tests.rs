@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use super::*;
 use crate::{
     plan::{self, Facts, Tables},
-    verify::facts,
+    verify::candidate::facts,
 };
 
 fn config(service: &str, backends: &[&str]) -> Config {
