@@ -44,7 +44,7 @@ pub struct VerifyArgs {
     /// Seed of the clients: the same one makes the same clients
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// Fewer connections and fewer backends down: well below a second
+    /// Fewer connections and fewer backends down: half a second beside loading the program
     #[arg(long)]
     quick: bool,
     /// Write the result to a file as JUnit XML, too

@@ -87,7 +87,8 @@ impl Options {
         Self { verify: config.verify, failures: Self::FAILURES, seed: 1 }
     }
 
-    /// The same in well below a second for a usual configuration: fewer connections, few backends down.
+    /// Fewer connections and fewer backends down: for a usual configuration well below a second, beside the
+    /// time that the kernel takes to check the program.
     #[must_use]
     pub fn quick(mut self, config: &Config) -> Self {
         const BUDGET: usize = 100_000;
