@@ -3,7 +3,8 @@
 //! The way of a change: `cli` → `api` → `controller` → `plan` (what the tables shall hold) →
 //! `dataplane` (the kernel's tables). The way of a fact: `health` and `nexthop` → `controller`.
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
-//! the backends' side of the tunnels, a small program of its own.
+//! the backends' side of the tunnels, a small program of its own. `verify` tries a configuration on the
+//! real program, beside whatever runs.
 
 pub mod admin;
 pub mod api;
@@ -19,3 +20,4 @@ pub mod loader;
 mod netdevice;
 pub mod nexthop;
 pub mod plan;
+pub mod verify;

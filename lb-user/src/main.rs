@@ -1,5 +1,5 @@
 //! The `evenkeel` command. Exit codes are decided here: 0 done, 1 failed, 2 usage or invalid
-//! configuration, 3 no daemon answers.
+//! configuration, 3 no daemon answers, 4 verification failed.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use evenkeel::{
     api::{ClientError, Problem},
     cli::{Cli, Usage},
     config::Invalid,
+    verify::Failed,
 };
 
 fn main() -> ExitCode {
@@ -29,8 +30,12 @@ fn code(error: &anyhow::Error) -> u8 {
     if error.is::<Invalid>() || error.is::<Usage>() {
         return 2;
     }
+    if error.is::<Failed>() {
+        return 4;
+    }
     match error.downcast_ref::<ClientError>() {
         Some(ClientError::NoDaemon { .. }) => 3,
+        Some(ClientError::Problem(Problem { status: 412, .. })) => 4,
         Some(ClientError::Problem(Problem { status: 400 | 404 | 409 | 415 | 422, .. })) => 2,
         _ => 1,
     }

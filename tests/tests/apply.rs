@@ -61,7 +61,7 @@ fn cli(stage: &Stage, arguments: &[&str]) -> Outcome {
 
 fn apply(stage: &Stage, text: &str, more: &[&str]) -> Outcome {
     let path = candidate(stage, text);
-    cli(stage, &[&["apply", path.to_str().unwrap()], more].concat())
+    cli(stage, &[&["apply", "--no-verify", path.to_str().unwrap()], more].concat())
 }
 
 fn history(stage: &Stage) -> Vec<Value> {
@@ -215,8 +215,8 @@ fn a_change_stays_when_it_is_confirmed_and_goes_when_it_is_not() {
     let path = candidate(&stage, &old);
     let path = path.to_str().unwrap();
     for arguments in [
-        &["apply", path][..],
-        &["apply", path, "--confirm", "1h"],
+        &["apply", "--no-verify", path][..],
+        &["apply", "--no-verify", path, "--confirm", "1h"],
         &["backend", "weight", "web", "web-01", "7"],
         &["reload"],
         &["rollback", "1"],
@@ -432,7 +432,7 @@ fn without_a_daemon_a_plan_is_offline_or_says_so() {
     let path = path.to_str().unwrap();
     for arguments in [
         &["plan", path][..],
-        &["apply", path],
+        &["apply", "--no-verify", path],
         &["confirm"],
         &["reload"],
         &["history"],
@@ -463,7 +463,8 @@ fn killed_at_any_moment_of_an_apply_it_is_the_one_or_the_other() {
         let now = stage.balancer.configuration().unwrap();
         let wanted = texts.iter().find(|text| **text != now).unwrap();
         let path = candidate(&stage, wanted);
-        let arguments = ["apply", path.to_str().unwrap(), "--socket", socket.to_str().unwrap()];
+        let arguments =
+            ["apply", "--no-verify", path.to_str().unwrap(), "--socket", socket.to_str().unwrap()];
         let mut apply = stage.balancer.command(&arguments).spawn().unwrap();
         // Not to wait for anything: the moment is what differs from round to round.
         std::thread::sleep(Duration::from_millis(u64::from(round) * 15));
@@ -486,4 +487,24 @@ fn killed_at_any_moment_of_an_apply_it_is_the_one_or_the_other() {
     }
     load.proceed(WHILE).unwrap();
     load.stop().unwrap().flawless().unwrap();
+}
+
+#[test]
+fn a_candidate_that_fails_its_verification_does_not_go_live() {
+    let stage = Stage::new(Wiring::Switched, 3, two_of_three).unwrap();
+    let before = state(&stage);
+    // Either of two could carry what both are expected to, if its capacity were larger.
+    let text = before.0.replacen("[[service.backend]]", "[[service.backend]]\ncapacity = 600", 2);
+    let text = text.replacen("protocol = ", "expected_connections = 1000\nprotocol = ", 1);
+    let path = candidate(&stage, &text);
+    let refused = cli(&stage, &["apply", path.to_str().unwrap()]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    for part in
+        ["fails its verification, nothing was changed", "web without web-01", "1000", "--no-verify"]
+    {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    assert_eq!(state(&stage), before);
+    apply(&stage, &text, &[]).success().unwrap();
+    assert_eq!(stage.balancer.configuration().unwrap(), text);
 }

@@ -9,6 +9,7 @@ use axum::{
         DefaultBodyLimit, Path as UrlPath, Query, State,
         rejection::{PathRejection, QueryRejection},
     },
+    http::StatusCode,
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     controller::{Command, ConfigurationCommand as Ask, Entry, Manner},
     plan::Diff,
+    verify,
 };
 
 /// Bytes of a request: far more than the largest configuration has.
@@ -52,6 +54,9 @@ pub struct Apply {
     /// Whether a service may be left with fewer active backends than its `min_active`.
     #[serde(default)]
     pub force: bool,
+    /// Whether it is not verified first.
+    #[serde(default)]
+    pub unverified: bool,
 }
 
 /// `?force=true` of `POST /v1/configuration/reload`.
@@ -186,12 +191,52 @@ async fn plan(
 async fn apply(
     State(commands): State<Commands>,
     peer: Peer,
-    Body(Apply { text, file, confirm_seconds, force }): Body<Apply>,
+    Body(Apply { text, file, confirm_seconds, force, unverified }): Body<Apply>,
 ) -> Result<Json<Applied>, Problem> {
     let candidate = Candidate { text, file };
+    if !unverified {
+        verify(&commands, &candidate).await?;
+    }
     let manner = Manner { confirm: confirm_seconds.map(Duration::from_secs), force };
     let command = |reply| Command::Configuration(Ask::Apply(candidate, manner, peer, reply));
     Ok(Json(ask(&commands, command).await??))
+}
+
+/// Tries a candidate on the real program, quickly.
+async fn verify(commands: &Commands, candidate: &Candidate) -> Result<(), Problem> {
+    let asked = candidate.clone();
+    let check = |reply| Command::Configuration(Ask::Check(asked, reply));
+    let config = ask(commands, check).await??;
+    let run = move || {
+        let options = verify::Options::of(&config).quick(&config);
+        verify::run(&config, &options, |_| ())
+    };
+    let failed = |error: &anyhow::Error| {
+        let detail = format!("{} could not be verified: {error:#}", candidate.file.display());
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    };
+    let report = tokio::task::spawn_blocking(run)
+        .await
+        .map_err(anyhow::Error::from)
+        .and_then(|verified| verified)
+        .map_err(|error| failed(&error))?;
+    if report.passed {
+        return Ok(());
+    }
+    let lines: Vec<_> = report
+        .problems()
+        .map(|(place, problem)| {
+            let colon = if place.is_empty() { "" } else { ": " };
+            format!("  {place}{colon}{}", problem.message)
+        })
+        .collect();
+    let file = candidate.file.display();
+    let detail = format!(
+        "{file} fails its verification, nothing was changed:\n{}\nsee `evenkeel verify {file}`, or use \
+         --no-verify",
+        lines.join("\n")
+    );
+    Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail))
 }
 
 async fn confirm(State(commands): State<Commands>, peer: Peer) -> Result<Json<Changed>, Problem> {

@@ -8,6 +8,7 @@ mod lifecycle;
 mod output;
 mod probe;
 mod read;
+mod verify;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -81,6 +82,12 @@ enum Command {
     },
     #[command(flatten)]
     Configuration(configuration::Command),
+    /// Try a configuration on the real program with synthetic connections, attached nowhere
+    ///
+    /// Says how the connections to each service are shared out, and how they are with each backend down
+    /// in turn. Needs root, but no daemon and none of the configuration's interfaces; a balancer that
+    /// runs is not disturbed. The exit code is 4 where the result is beyond the thresholds of [verify].
+    Verify(verify::VerifyArgs),
     /// Unwrap the edges' IPIP and GUE packets on a backend; stay in the foreground
     ///
     /// Packets from the edges for the addresses given are taken out of their tunnel before the host
@@ -350,6 +357,7 @@ impl Cli {
             Command::Configuration(command) => {
                 configuration::run(&client, command, &paths.config).await
             }
+            Command::Verify(args) => verify::verify(&args, &paths.config),
             Command::Decap(args) => {
                 log();
                 decap::unwrap(args).await

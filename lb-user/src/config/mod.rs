@@ -20,6 +20,7 @@ mod rules;
 mod store;
 #[cfg(test)]
 mod tests;
+mod verify;
 
 use std::{
     collections::BTreeMap,
@@ -42,6 +43,7 @@ pub use self::{
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
     store::write_atomically,
+    verify::{Decimal, Verify},
 };
 use self::{
     decode::{PrefixFiles, RawConfig},

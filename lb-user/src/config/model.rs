@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Forwarding, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier,
-    XdpMode, endpoint,
+    Verify, XdpMode, endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
 
@@ -27,6 +27,8 @@ pub struct Config {
     pub tunnel: Tunnel,
     /// `[tables]`.
     pub tables: Tables,
+    /// `[verify]`.
+    pub verify: Verify,
     /// Every `[[service]]`, in the order of the text.
     pub services: Vec<Service>,
 }
@@ -117,6 +119,9 @@ pub struct Service {
     pub prefixes: PrefixLists,
     /// How the backends are probed.
     pub health: HealthCheck,
+    /// Open connections that it is to carry at its peak.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected_connections: Option<u32>,
     /// The backends, in the order of the text; of the service's address family, except through
     /// tunnels.
     pub backends: Vec<Backend>,
@@ -137,6 +142,9 @@ pub struct Backend {
     /// Open connections that it takes at the most.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_connections: Option<u32>,
+    /// Open connections that it can carry; says what is too much, and limits nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<u32>,
 }
 
 /// What happens when backends of a service fail and return.

@@ -56,6 +56,11 @@ impl Applier {
         &*self.dataplane
     }
 
+    /// The data path itself, for whoever writes it without asking what it holds.
+    pub fn into_dataplane(self) -> Box<dyn Dataplane> {
+        self.dataplane
+    }
+
     /// Makes the tables hold `wanted`.
     ///
     /// # Errors

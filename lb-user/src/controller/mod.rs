@@ -32,6 +32,7 @@ use lb_common::net::Hop;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+pub(crate) use self::apply::Applier;
 pub use self::{
     administer::{Administer, Wish},
     change::{Change, Refused},
@@ -40,7 +41,6 @@ pub use self::{
     sweep::Connections,
 };
 use self::{
-    apply::Applier,
     condition::{Clock, Condition},
     load::Meter,
     probes::BackendKey,
@@ -354,10 +354,10 @@ impl Controller {
         // Who is in maintenance is left alone, and is nothing but unknown when it returns.
         probes.retain(|(key, ..)| exceptions.state(key) != AdminState::Maintenance);
         let keys: HashSet<_> = probes.iter().map(|(key, ..)| key.clone()).collect();
-        self.monitor.set(probes);
-        self.condition.health.retain(|key, _| keys.contains(key));
         let mut agents = probes::agents(config);
         agents.retain(|(key, ..)| exceptions.state(key) != AdminState::Maintenance);
+        self.monitor.set(probes);
+        self.condition.health.retain(|key, _| keys.contains(key));
         self.agents_wanted = agents.iter().map(|(key, _)| key.clone()).collect();
         self.condition.agents.retain(|key, _| self.agents_wanted.contains(key));
         self.asked.set(agents);

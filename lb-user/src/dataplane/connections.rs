@@ -204,6 +204,15 @@ impl ConnectionTable {
         self.walk(expire, |_, entry| (entry.backend == backend.0).then_some(0))
     }
 
+    /// Ends every connection now.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn clear(&self, expire: &Xdp) -> Result<Census> {
+        self.walk(expire, |_, _| Some(0))
+    }
+
     /// Walks both tables. `judge` gives the idle ticks for which an entry's connection is ended.
     fn walk(&self, expire: &Xdp, judge: impl Fn(u8, &Seen) -> Option<u32>) -> Result<Census> {
         let mut census = Census::default();

@@ -93,8 +93,8 @@ pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
     pin_program(pins, datapath)
 }
 
-/// Loads the programs over maps of their own, which go when the returned value does. For tests and
-/// measurements.
+/// Loads the programs over maps of their own, which go when the returned value does: for trials beside
+/// whatever runs.
 ///
 /// # Errors
 ///

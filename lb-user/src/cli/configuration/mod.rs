@@ -51,6 +51,9 @@ pub enum Command {
         /// Even if fewer active backends of a service than its `min_active` stay
         #[arg(long)]
         force: bool,
+        /// Without trying it on the real program first, as `evenkeel verify --quick` does
+        #[arg(long)]
+        no_verify: bool,
         #[command(flatten)]
         format: Format,
     },
@@ -117,9 +120,10 @@ pub async fn run(client: &Client, command: Command, config: &Path) -> Result<()>
             };
             print_plan(&plan, file, format.output)
         }
-        Command::Apply { file, confirm, force, format } => {
+        Command::Apply { file, confirm, force, no_verify, format } => {
             let confirm_seconds = seconds(confirm)?;
-            let apply = Apply { text: read(&file)?, file, confirm_seconds, force };
+            let text = read(&file)?;
+            let apply = Apply { text, file, confirm_seconds, force, unverified: no_verify };
             let applied = client.send(Method::POST, "/v1/configuration", Some(&apply)).await?;
             print_applied(&applied, format.output)
         }

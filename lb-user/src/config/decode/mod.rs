@@ -8,6 +8,7 @@ mod section;
 mod service;
 mod traffic;
 mod values;
+mod verify;
 
 use std::{
     collections::HashSet,
@@ -35,6 +36,7 @@ use super::{
         Timeouts, Tunnel,
     },
     prefix::Prefix,
+    verify::Verify,
 };
 
 /// A decoded text. A value that could not be decoded is missing here and has its error in the
@@ -45,6 +47,7 @@ pub(super) struct RawConfig {
     pub(super) source_ports: Option<Spanned<PortRange>>,
     pub(super) tunnel_sources: Vec<Spanned<Prefix>>,
     pub(super) tables: Tables,
+    verify: Verify,
     /// `None`: there is no valid `[node]`.
     pub(super) prefixes: Option<RawPrefixes>,
     pub(super) services: Vec<RawService>,
@@ -77,6 +80,7 @@ pub(super) struct RawService {
     overload: Overload,
     timeouts: Timeouts,
     limits: Limits,
+    expected_connections: Option<u32>,
 }
 
 pub(super) struct RawBackend {
@@ -85,12 +89,13 @@ pub(super) struct RawBackend {
     pub(super) address: Option<Spanned<SocketAddr>>,
     pub(super) weight: Option<u16>,
     pub(super) tier: Tier,
-    max_connections: Option<u32>,
+    pub(super) max_connections: Option<u32>,
+    pub(super) capacity: Option<Spanned<u32>>,
 }
 
 const ROOT: Shape = Shape {
     header: "the configuration",
-    keys: &["node", "nat", "tunnel", "tables", "service"],
+    keys: &["node", "nat", "tunnel", "tables", "verify", "service"],
     later: &["http"],
 };
 const NODE: Shape = Shape {
@@ -139,6 +144,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         source_ports: None,
         tunnel_sources: Vec::new(),
         tables: Tables::default(),
+        verify: verify::decode(sink, &root),
         prefixes: None,
         services: Vec::new(),
         xdp_mode: XdpMode::default(),
@@ -225,6 +231,7 @@ impl RawConfig {
                 source_ports: self.source_ports.map(Spanned::into_inner).unwrap_or_default(),
             },
             tables: self.tables,
+            verify: self.verify,
             tunnel: tunnel(self.tunnel_sources),
             services: self
                 .services
@@ -253,6 +260,7 @@ impl RawService {
             limits: self.limits,
             prefixes: self.prefixes.into_lists(),
             health: self.health?,
+            expected_connections: self.expected_connections,
             backends: self
                 .backends
                 .into_iter()
@@ -275,6 +283,7 @@ impl RawBackend {
             weight: self.weight?,
             tier: self.tier,
             max_connections: self.max_connections,
+            capacity: self.capacity.map(Spanned::into_inner),
         })
     }
 

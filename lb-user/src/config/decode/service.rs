@@ -37,13 +37,14 @@ const SERVICE: Shape = Shape {
         "timeouts",
         "limits",
         "health",
+        "expected_connections",
         "backend",
     ],
     later: &[],
 };
 const BACKEND: Shape = Shape {
     header: "[[service.backend]]",
-    keys: &["name", "address", "weight", "tier", "max_connections"],
+    keys: &["name", "address", "weight", "tier", "max_connections", "capacity"],
     later: &[],
 };
 const SHORTEST_STICKY: Duration = Duration::from_secs(1);
@@ -98,6 +99,9 @@ fn decode_service(
         } else {
             Some(HealthCheck::None)
         },
+        expected_connections: section
+            .value(sink, "expected_connections", |v| values::integer(v, 1, MOST_CONNECTIONS))
+            .map(toml::Spanned::into_inner),
         backends: backends.iter().map(|backend| decode_backend(sink, backend)).collect(),
     }
 }
@@ -159,6 +163,7 @@ fn decode_backend(sink: &mut Sink<'_, '_>, section: &Section<'_, '_>) -> RawBack
         max_connections: section
             .value(sink, "max_connections", max_connections)
             .map(toml::Spanned::into_inner),
+        capacity: section.value(sink, "capacity", |v| values::integer(v, 1, MOST_CONNECTIONS)),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
         endpoint::Endpoint,
         model::{PortRange, Service},
         prefix::{NotAPrefix, Prefix},
+        verify::Decimal,
     },
     health::{StatusSet, number_range},
 };
@@ -53,6 +54,19 @@ pub(super) fn integer(value: &DeValue<'_>, least: u32, most: u32) -> Converted<u
         .ok_or_else(|| {
             Problem::new(format!("is {integer}, out of range"), format!("use {least} to {most}"))
         })
+}
+
+/// A number from `least` to `most`, with or without a point.
+pub(super) fn decimal(value: &DeValue<'_>, least: f64, most: f64) -> Converted<Decimal> {
+    let text = match (value.as_integer(), value.as_float()) {
+        (Some(integer), _) if integer.radix() == 10 => integer.as_str(),
+        (_, Some(float)) => float.as_str(),
+        _ => return Err(expected(value, "a number", "write it without quotes, like 1.1")),
+    };
+    let number: Option<f64> = text.replace('_', "").parse().ok();
+    number.filter(|number| (least..=most).contains(number)).and_then(Decimal::new).ok_or_else(
+        || Problem::new(format!("is {text}, out of range"), format!("use {least} to {most}")),
+    )
 }
 
 fn to_i128(integer: &DeInteger<'_>) -> Option<i128> {

@@ -26,6 +26,7 @@ pub(super) fn check(service: &RawService, sink: &mut Sink<'_, '_>) {
         );
         sink.error(&span, message, "give each backend of a service a name of its own");
     }
+    check_capacity(service, sink);
     let Some(forwarding) = service.forwarding else { return };
     check_distinct(service, forwarding, sink);
     let Some(own) = &service.address else { return };
@@ -70,6 +71,24 @@ pub(super) fn check_tiers(service: &RawService, sink: &mut Sink<'_, '_>) {
              backups are always in"
         );
         sink.warning(&service.min_active_span, message, "set it lower, or add primary backends");
+    }
+}
+
+/// A limit that lets in more than the backend is said to carry.
+fn check_capacity(service: &RawService, sink: &mut Sink<'_, '_>) {
+    for backend in &service.backends {
+        let (Some(capacity), Some(most)) = (&backend.capacity, backend.max_connections) else {
+            continue;
+        };
+        if most > *capacity.get_ref() {
+            let message = format!(
+                "max_connections of {} is {most}, more than its capacity of {}",
+                backend.title(),
+                capacity.get_ref()
+            );
+            let remedy = "lower max_connections, or it can be overloaded";
+            sink.warning(&capacity.span(), message, remedy);
+        }
     }
 }
 

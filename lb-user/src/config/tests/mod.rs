@@ -10,6 +10,7 @@ mod properties;
 mod store;
 mod traffic;
 mod valid;
+mod verify;
 
 use std::path::Path;
 

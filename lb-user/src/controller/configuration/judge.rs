@@ -88,8 +88,8 @@ impl Controller {
         )
     }
 
-    /// What is asked of a valid text before it goes live. A further test of it, such as one with the
-    /// program itself, belongs here, after what costs nothing.
+    /// What is asked of a valid text before it goes live. The test of it with the program itself takes
+    /// seconds, so it is the API's: the controller has other things to do meanwhile.
     pub(super) fn admit(&self, judged: &Judged) -> Result<(), Refused> {
         let refused = self.beyond_reach(&judged.diff);
         if refused.is_empty() { Ok(()) } else { Err(Refused::Conflict(refused.join("\n"))) }

@@ -32,7 +32,7 @@ use crate::{
         },
         model::Changed,
     },
-    config::{Loaded, write_atomically},
+    config::{Config, Loaded, write_atomically},
 };
 
 /// How often the file is looked at.
@@ -46,6 +46,8 @@ type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 pub enum ConfigurationCommand {
     /// What a text would change.
     Plan(Candidate, Reply<Plan>),
+    /// Checks a text, and answers with what it says.
+    Check(Candidate, Reply<Config>),
     /// Makes a text the configuration.
     Apply(Candidate, Manner, Peer, Reply<Applied>),
     /// Confirms the change that waits for it.
@@ -168,6 +170,15 @@ impl Controller {
         match command {
             ConfigurationCommand::Plan(candidate, reply) => {
                 drop(reply.send(self.plan_candidate(&candidate)));
+            }
+            ConfigurationCommand::Check(candidate, reply) => {
+                let checked = self.configuration.nothing_pending().and_then(|()| {
+                    self.would_overwrite(&candidate.text)?;
+                    let judged = self.judge(&candidate)?;
+                    self.admit(&judged)?;
+                    Ok(judged.loaded.config)
+                });
+                drop(reply.send(checked));
             }
             ConfigurationCommand::Apply(candidate, manner, peer, reply) => {
                 let doing = format!("applied {}", candidate.file.display());
