@@ -180,7 +180,7 @@ fn a_change_that_cannot_be_made_whole_is_not_made() {
     {
         // A file that cannot be replaced.
         let _mounted = Mounted::over(&stage.balancer.config_path(), false);
-        refused(&good, 1, &["write the configuration", "evenkeel.toml"]);
+        refused(&good, 1, &["write /", "evenkeel.toml"]);
     }
     {
         // A history that cannot be written.

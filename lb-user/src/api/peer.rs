@@ -11,7 +11,7 @@ use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
-/// The user who asked for something. Displays as `alice (uid 1000)`, or `uid 1000` where the host
+/// The user who asked for something. Displays as `deploy (uid 1000)`, or `uid 1000` where the host
 /// has no name for it.
 ///
 /// As an argument of a handler it is the user of the process that connected: its effective uid at

@@ -28,7 +28,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(crate) use self::store::replace as replace_file;
 pub use self::{
     choices::{
         Forwarding, NotAValue, OnAllDown, OnDown, Overload, Protocol, Scheduler, Tier, XdpMode,

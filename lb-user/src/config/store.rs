@@ -26,8 +26,7 @@ pub fn write_atomically(path: &Path, text: &str) -> Result<()> {
     replace(path, text).with_context(|| format!("write {}", path.display()))
 }
 
-/// The same of any file; says less where it fails.
-pub(crate) fn replace(path: &Path, text: &str) -> Result<()> {
+fn replace(path: &Path, text: &str) -> Result<()> {
     let target = match fs::canonicalize(path) {
         Ok(target) => target,
         Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => {

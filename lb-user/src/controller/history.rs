@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     fn peer() -> Peer {
-        Peer { uid: Some(1000), user: Some("alice".to_owned()) }
+        Peer { uid: Some(1000), user: Some("deploy".to_owned()) }
     }
 
     fn record(history: &mut History, text: &str) -> u64 {

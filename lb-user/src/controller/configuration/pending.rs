@@ -64,7 +64,7 @@ impl Pending {
     /// Where the state directory cannot be written.
     pub fn write(&self, state_dir: &Path) -> Result<()> {
         let path = file(state_dir);
-        config::replace_file(&path, &serde_json::to_string(self)?)
+        config::write_atomically(&path, &serde_json::to_string(self)?)
             .with_context(|| format!("note the confirmation to wait for in {}", path.display()))
     }
 
@@ -168,7 +168,7 @@ mod tests {
     fn pending(until: SystemTime) -> Pending {
         Pending {
             number: 7,
-            who: Peer::named("alice"),
+            who: Peer::named("deploy"),
             what: "applied".to_owned(),
             until,
             allowed: Duration::from_mins(1),
