@@ -64,7 +64,7 @@ impl Pending {
     /// Where the state directory cannot be written.
     pub fn write(&self, state_dir: &Path) -> Result<()> {
         let path = file(state_dir);
-        config::write_atomically(&path, &serde_json::to_string(self)?)
+        write_atomically(&path, &serde_json::to_string(self)?)
             .with_context(|| format!("note the confirmation to wait for in {}", path.display()))
     }
 
