@@ -16,7 +16,7 @@ use tracing::{error, warn};
 use super::super::history::History;
 use crate::{
     api::{Peer, configuration::Confirmation},
-    config::{self, write_atomically},
+    config::write_atomically,
 };
 
 /// The longest time that a change may wait for its confirmation.
