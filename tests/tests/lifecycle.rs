@@ -252,6 +252,34 @@ fn what_is_asked_wrongly_is_told_and_changes_nothing() {
 }
 
 #[test]
+fn check_tells_of_a_backend_that_has_been_out_for_long() {
+    let mut stage = Stage::new(Wiring::Switched, 2, Settings::web).unwrap();
+    take_out(&stage.balancer, "drain", "web/web-02", "20days").success().unwrap();
+    let check = |stage: &Stage| {
+        let mut command = stage.balancer.command(&["check", "--config"]);
+        command
+            .arg(stage.balancer.config_path())
+            .arg("--state-dir")
+            .arg(stage.balancer.state_path());
+        String::from_utf8(command.output().unwrap().stderr).unwrap()
+    };
+    assert!(!check(&stage).contains("has been out"), "it just went");
+    // Two days later, as the file has it.
+    stage.balancer.terminate().unwrap();
+    let file = stage.balancer.state_path().join("exceptions.json");
+    let mut document: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let since = &mut document["exceptions"][0]["since"]["secs_since_epoch"];
+    *since = (since.as_u64().unwrap() - 2 * 86_400).into();
+    fs::write(&file, document.to_string()).unwrap();
+    let told = check(&stage);
+    for part in ["web/web-02 has been out (drain) for 2d", "root", "kernel upgrade", "resume"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    stage.balancer.run().unwrap();
+    assert_eq!(admin(&stage.balancer, "web", "web-02"), "drain");
+}
+
+#[test]
 fn what_cannot_be_remembered_is_refused() {
     let stage = Stage::new(Wiring::Switched, 2, Settings::web).unwrap();
     let balancer = &stage.balancer;

@@ -159,6 +159,13 @@ impl Exceptions {
         self.0.values()
     }
 
+    /// Those that began longer ago than `age`.
+    pub fn older_than(&self, age: Duration, now: SystemTime) -> impl Iterator<Item = &Exception> {
+        self.iter().filter(move |exception| {
+            now.duration_since(exception.since).is_ok_and(|since| since > age)
+        })
+    }
+
     /// Takes a backend out, or changes how it is.
     pub fn set(&mut self, exception: Exception) {
         self.0.insert(exception.key(), exception);
@@ -252,6 +259,8 @@ mod tests {
         let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(1_000 + seconds);
         assert_eq!(exceptions.next_end(), Some(at(60)));
         assert_eq!(exceptions.settle(at(59), |_| true), []);
+        let old = |age| exceptions.older_than(Duration::from_secs(age), at(59)).count();
+        assert_eq!((old(58), old(59)), (3, 0));
         let key = ("web".to_owned(), "a".to_owned());
         assert_eq!(exceptions.get(&key).unwrap().left(at(59)), Some(Duration::from_secs(1)));
         assert_eq!(

@@ -351,9 +351,7 @@ impl Cli {
             }
             Command::Backend(command) => change::backend(&client, command).await,
             Command::Counters(args) => counters::show(&client, &args).await,
-            Command::Check { file, format } => {
-                read::check(file.as_ref().unwrap_or(&paths.config), format.output)
-            }
+            Command::Check { file, format } => read::check(file.as_deref(), &paths, format.output),
             Command::Configuration(command) => {
                 configuration::run(&client, command, &paths.config).await
             }

@@ -1,6 +1,10 @@
 //! Commands that read: status, services, backends, and the check of a file.
 
-use std::{fmt::Write as _, path::Path};
+use std::{
+    fmt::Write as _,
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::{Result, anyhow};
 use comfy_table::Cell;
@@ -8,12 +12,13 @@ use serde_json::json;
 
 use super::{Output, configuration, output};
 use crate::{
+    admin::store,
     api::{
         Client, ClientError, Problem,
         model::{BackendStatus, ServiceStatus, Status},
     },
-    config::{Diagnostic, Invalid},
-    daemon,
+    config::{Config, Diagnostic, Invalid, Severity},
+    daemon::{self, Paths},
     health::Health,
 };
 
@@ -251,9 +256,51 @@ pub async fn backends(client: &Client, service: Option<&str>, format: Output) ->
     output::print(&backend_table(&services, format, true))
 }
 
-/// Checks a configuration file and this host.
-pub fn check(file: &Path, format: Output) -> Result<()> {
-    let checked = daemon::check(file);
+/// The backends that people took out long ago.
+fn long_out(paths: &Paths, config: &Config) -> Vec<Diagnostic> {
+    const LONG: Duration = Duration::from_hours(24);
+    let finding = |message, remedy: &str| Diagnostic {
+        severity: Severity::Warning,
+        file: paths.config.clone(),
+        position: None,
+        message,
+        remedy: remedy.to_owned(),
+    };
+    let exceptions = match store::read(&paths.state_dir) {
+        Ok(exceptions) => exceptions,
+        Err(error) => {
+            let message = format!("cannot tell which backends are taken out: {error:#}");
+            return vec![finding(message, "check as root, or name the daemon's --state-dir")];
+        }
+    };
+    let now = SystemTime::now();
+    let old = exceptions.older_than(LONG, now).filter(|exception| {
+        let service = config.service(&exception.service);
+        service.is_some_and(|service| service.backend(&exception.backend).is_some())
+    });
+    let told = old.map(|exception| {
+        let since = now.duration_since(exception.since).unwrap_or_default().as_secs();
+        let message = format!(
+            "backend {}/{} has been out ({}) for {}, by {}: {}",
+            exception.service,
+            exception.backend,
+            exception.state,
+            output::span(since),
+            exception.by,
+            exception.reason
+        );
+        finding(message, "bring it back with `evenkeel backend resume`, or remove it")
+    });
+    told.collect()
+}
+
+/// Checks a configuration file and this host; of the daemon's own file, also what is taken out of it.
+pub fn check(file: Option<&Path>, paths: &Paths, format: Output) -> Result<()> {
+    let mut checked = daemon::check(file.unwrap_or(&paths.config));
+    if let (None, Ok(loaded)) = (file, &mut checked) {
+        loaded.warnings.extend(long_out(paths, &loaded.config));
+    }
+    let file = file.unwrap_or(&paths.config);
     if format == Output::Json {
         let diagnostics: Vec<Diagnostic> = match &checked {
             Ok(loaded) => loaded.warnings.clone(),

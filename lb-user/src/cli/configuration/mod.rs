@@ -4,6 +4,7 @@ mod show;
 
 use std::{
     fs,
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -123,6 +124,9 @@ pub async fn run(client: &Client, command: Command, config: &Path) -> Result<()>
         Command::Apply { file, confirm, force, no_verify, format } => {
             let confirm_seconds = seconds(confirm)?;
             let text = read(&file)?;
+            if !no_verify && std::io::stderr().is_terminal() {
+                eprintln!("verifying {} on the real program …", file.display());
+            }
             let apply = Apply { text, file, confirm_seconds, force, unverified: no_verify };
             let applied = client.send(Method::POST, "/v1/configuration", Some(&apply)).await?;
             print_applied(&applied, format.output)

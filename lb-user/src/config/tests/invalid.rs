@@ -43,7 +43,7 @@ fn services() {
         ),
         ("on_all_down = \"open\"", &["on_all_down of service \"web\"", "use reject or keep"]),
         ("on_down = \"cut\"", &["on_down of service \"web\"", "use keep or reset"]),
-        ("slow_start = \"1ms\"", &["slow_start of service \"web\" is 1ms"]),
+        ("slow_start = \"1ms\"", &["slow_start of service \"web\" is \"1ms\"", "use 1s"]),
         ("protocol = 6", &["protocol of service \"web\" must be a string, not an integer"]),
         ("protocol = \"tpc\"", &["did you mean \"tcp\"? Use tcp or udp"]),
         ("scheduler = \"roundrobin\"", &["is unknown", "did you mean \"round-robin\"?"]),
