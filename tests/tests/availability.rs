@@ -91,7 +91,7 @@ fn a_backend_that_returns_gets_its_share_by_and_by() {
         Ok(())
     })
     .unwrap();
-    assert!(shares[0] < 0.2, "it began with {shares:?}");
+    assert!(shares[0] < 0.35, "it began with {shares:?}");
     assert!(shares.is_sorted() && shares.len() > 4, "{shares:?}");
     load.stop().unwrap().flawless().unwrap();
 }
