@@ -1,6 +1,7 @@
 //! Which backends of a service get new connections, and what part: tiers, the least number of active
 //! ones, and what happens when none is left.
 
+use super::ring::gcd;
 use crate::config::{Backend, OnAllDown, Service, Tier};
 
 /// What people, probes and the kernel say of a backend.
@@ -74,13 +75,6 @@ pub fn effective(weights: &[(u16, u8)]) -> Vec<u16> {
         u16::try_from(part.max(1)).unwrap_or(u16::MAX)
     };
     parts.iter().map(fit).collect()
-}
-
-const fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 #[cfg(test)]
