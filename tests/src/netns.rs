@@ -182,9 +182,12 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        for process in self.processes() {
-            let _ = kill_process(process, Signal::KILL);
-        }
+        let end_processes = || {
+            for process in self.processes() {
+                let _ = kill_process(process, Signal::KILL);
+            }
+        };
+        end_processes();
         // A second time, for a Ctrl-C that hit the first one before it stood apart.
         let removed = netns("del", &self.name).or_else(|_| netns("del", &self.name));
         if let Err(error) = removed
@@ -192,6 +195,9 @@ impl Drop for Namespace {
         {
             eprintln!("namespace {} stays behind: {error:#}", self.name);
         }
+        // A command that had just been started was not inside yet when they were ended. Without the name
+        // no further one gets in.
+        end_processes();
     }
 }
 
