@@ -1,7 +1,8 @@
 //! Names of the maps and programs, as they are pinned and as the object file has them.
 
-/// Version of every map's layout. A controller takes over pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 2;
+/// Version of every map's layout, and of what the numbers in them mean, such as verdicts'. A controller
+/// takes over pinned maps of its own version only.
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The XDP program that the interfaces run.
 pub const PROGRAM: &str = "evenkeel";

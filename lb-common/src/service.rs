@@ -109,6 +109,8 @@ pub mod flags {
     pub const REJECT: u32 = 1 << 1;
     /// The prefix table has prefixes of this service.
     pub const HAS_PREFIXES: u32 = 1 << 2;
+    /// No backend is active and none is about to be judged: tell the client.
+    pub const REJECT_NO_BACKEND: u32 = 1 << 4;
     /// Who matches no prefix is denied.
     pub const DENY_OTHERS: u32 = 1 << 3;
 }

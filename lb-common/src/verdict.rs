@@ -50,6 +50,7 @@ verdicts! {
     REPLY_ECHO = "reply-echo" Reply, "An echo request to a service's address that the host has not, answered.";
     REPLY_TOO_BIG = "reply-too-big" Reply, "Too big for the way on; the sender was told by ICMP.";
     REPLY_OVERLOAD = "reply-overload" Reply, "A new connection while every backend has all it takes; the client was told.";
+    REPLY_NO_BACKEND = "reply-no-backend" Reply, "A new connection while no backend is active; the client was told.";
     PASS_NOT_IP = "pass-not-ip" Pass, "Neither IPv4 nor IPv6: ARP and all else.";
     PASS_NOT_OURS = "pass-not-ours" Pass, "For an address that is no service's and no NAT source.";
     PASS_NO_SERVICE = "pass-no-service" Pass, "For one of our addresses, but for no service and no connection there.";
@@ -70,7 +71,7 @@ verdicts! {
     DROP_GIVEN_UP = "drop-given-up" Drop, "A late packet of an attempt that was given up at that moment: another backend has it.";
     DROP_PATH_MTU = "drop-path-mtu" Drop, "A router's message that a tunnel's packet was too big for it, noted: senders are told what fits.";
     DROP_TOO_BIG = "drop-too-big" Drop, "Too big for the way on, and the sender cannot be told now.";
-    DROP_NO_BACKEND = "drop-no-backend" Drop, "For a service that has no active backend.";
+    DROP_NO_BACKEND = "drop-no-backend" Drop, "A new connection while no backend is active, and the client is not told: one may be up in a moment.";
     DROP_NO_SOURCE_PORT = "drop-no-source-port" Drop, "No source port is free towards the chosen backend.";
     DROP_TABLE_FULL = "drop-table-full" Drop, "The connection table is full.";
     DROP_INTERNAL = "drop-internal" Drop, "A table entry that must be there is not. Always zero, or a defect.";

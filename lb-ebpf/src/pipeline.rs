@@ -297,11 +297,11 @@ fn carry<F: Tables>(
     match direction {
         Direction::Forward => {
             match connection::follow_client::<F>(entry, flow, &packet.transport, client) {
-                Err(Verdict::DROP_OVERLOAD) => {
+                Err(reason @ Verdict::DROP_OVERLOAD) => {
                     // Its packets are nobody's from now on, whether the client learns it or not.
                     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
                     maps::remove_pair::<F>(entry, flow, &mut scratch.key);
-                    return Ok(Step::next(Next::REJECT));
+                    return Ok(Step::with(Next::REJECT, reason.index()));
                 }
                 followed => followed?,
             }

@@ -1,5 +1,5 @@
-//! Packets of our own: what tells a sender that its packet was too big, or its connection one too
-//! many.
+//! Packets of our own: what tells a sender that its packet was too big, or that no backend takes its
+//! connection.
 
 use core::hint::black_box;
 
@@ -47,7 +47,7 @@ pub fn send<F: Tables + Messages>(context: *mut xdp_md, step: u32) -> Result<Ste
     let step = Step::from_register(step);
     match step.stage() {
         Next::TOO_BIG => too_big::<F>(context, step.value()),
-        Next::REJECT => reject::<F>(context),
+        Next::REJECT => reject::<F>(context, Verdict::from_index(step.value())),
         _ => Err(Verdict::DROP_INTERNAL),
     }
 }
@@ -65,25 +65,29 @@ fn too_big<F: Tables + Messages>(context: *mut xdp_md, mtu: u32) -> Result<Step,
     Ok(Step::done(Verdict::REPLY_TOO_BIG, Action::BACK))
 }
 
-/// Tells a client that no backend has room, where its service is one that tells.
+/// Tells a client that no backend takes its connection, where its service is one that tells; the verdict
+/// is `untold` where not.
 #[inline(always)]
-fn reject<F: Tables + Messages>(context: *mut xdp_md) -> Result<Step, Verdict> {
-    const UNTOLD: Verdict = Verdict::DROP_OVERLOAD;
+fn reject<F: Tables + Messages>(context: *mut xdp_md, untold: Verdict) -> Result<Step, Verdict> {
+    let (told, flag) = match untold {
+        Verdict::DROP_NO_BACKEND => (Verdict::REPLY_NO_BACKEND, flags::REJECT_NO_BACKEND),
+        _ => (Verdict::REPLY_OVERLOAD, flags::REJECT),
+    };
     let (Layers { header, network, fragment, .. }, mut frame) = pipeline::resume::<F>(context)?;
     if !may_be_told::<F>(header, fragment) {
-        return Err(UNTOLD);
+        return Err(untold);
     }
     let (source_port, destination_port, segment) = match network.protocol {
         TCP => {
-            let tcp = frame.take::<TcpHdr>().ok_or(UNTOLD)?;
-            let segment = Segment::of(tcp, network.payload).ok_or(UNTOLD)?;
+            let tcp = frame.take::<TcpHdr>().ok_or(untold)?;
+            let segment = Segment::of(tcp, network.payload).ok_or(untold)?;
             (tcp.source, tcp.dest, Some(segment))
         }
         UDP => {
-            let udp = frame.take::<UdpHdr>().ok_or(UNTOLD)?;
+            let udp = frame.take::<UdpHdr>().ok_or(untold)?;
             (udp.src, udp.dst, None)
         }
-        _ => return Err(UNTOLD),
+        _ => return Err(untold),
     };
     let scratch = F::scratch(Room::Packet).ok_or(Verdict::DROP_INTERNAL)?;
     scratch.flow = Flow::new(
@@ -91,18 +95,18 @@ fn reject<F: Tables + Messages>(context: *mut xdp_md) -> Result<Step, Verdict> {
         (F::destination(header), Be16::from_wire(destination_port)),
         network.protocol,
     );
-    let service = connection::service_of::<F>(&scratch.flow).ok_or(UNTOLD)?;
+    let service = connection::service_of::<F>(&scratch.flow).ok_or(untold)?;
     let settings = maps::settings(service).ok_or(Verdict::DROP_INTERNAL)?;
-    if settings.flags & flags::REJECT == 0 {
-        return Err(UNTOLD);
+    if settings.flags & flag == 0 {
+        return Err(untold);
     }
     match segment {
         // How long a segment is, its first fragment does not tell.
-        Some(_) if !fragment.is_whole() => return Err(UNTOLD),
-        Some(segment) => reset::<F>(context, &segment, UNTOLD)?,
-        None => tell::<F>(context, Error::port_unreachable::<F>(), network.length, UNTOLD)?,
+        Some(_) if !fragment.is_whole() => return Err(untold),
+        Some(segment) => reset::<F>(context, &segment, untold)?,
+        None => tell::<F>(context, Error::port_unreachable::<F>(), network.length, untold)?,
     }
-    Ok(Step::done(Verdict::REPLY_OVERLOAD, Action::BACK))
+    Ok(Step::done(told, Action::BACK))
 }
 
 /// Whether a packet's sender may be told anything: nobody is about a fragment after the first, and

@@ -48,7 +48,7 @@ impl Next {
     pub const ICMP: Self = Self(4);
     /// It is too big for the way on; the value is what fits.
     pub const TOO_BIG: Self = Self(5);
-    /// No backend has room: tell the client.
+    /// No backend takes the connection: tell the client. The value is the verdict where it is not told.
     pub const REJECT: Self = Self(6);
 }
 

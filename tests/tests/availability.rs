@@ -12,6 +12,7 @@ use evenkeel_tests::{
     stage::Stage,
     topology::{Family, Lab, Wiring},
     wait::{PATIENCE, eventually},
+    xdp_pass,
 };
 
 /// How many requests are "under load for a while".
@@ -129,13 +130,16 @@ fn when_nobody_is_up_the_service_says_what_happens() {
     for backend in ["web-01", "web-02"] {
         balancer.await_active("other", backend, false).unwrap();
     }
-    let before = balancer.verdict("drop-no-backend").unwrap();
+    // A veth hands on what is sent back only where its other end runs a program, too.
+    xdp_pass::attach(client, "eth0").unwrap();
+    let before = balancer.verdict("reply-no-backend").unwrap();
     let refused = client.run(|| {
         let address = Family::V4.service(81);
-        Ok(std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(500)))
+        Ok(std::net::TcpStream::connect_timeout(&address, PATIENCE))
     });
-    refused.unwrap().unwrap_err();
-    assert!(balancer.verdict("drop-no-backend").unwrap() > before);
+    let error = refused.unwrap().unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "told at once: {error}");
+    assert_eq!(balancer.verdict("reply-no-backend").unwrap(), before + 1);
 }
 
 #[test]

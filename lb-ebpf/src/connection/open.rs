@@ -64,7 +64,9 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
     }
     let backend = schedule::pick::<F>(service, settings, &scratch.flow, attempt.before);
     let backend = match backend {
-        Err(Verdict::DROP_OVERLOAD) => return Ok(Step::next(Next::REJECT)),
+        Err(reason @ (Verdict::DROP_OVERLOAD | Verdict::DROP_NO_BACKEND)) => {
+            return Ok(Step::with(Next::REJECT, reason.index()));
+        }
         backend => backend?,
     };
     // Before the entries: an atomic instruction waits until everything written before it has reached the

@@ -108,10 +108,12 @@ impl Condition {
         let asked = agent.and_then(|report| report.weight_percent).unwrap_or(100);
         // One hundredth is the least that either can ask for.
         let percent = (u16::from(ramp) * u16::from(asked) / 100).clamp(1, 100);
+        let health = self.health(service, backend);
         Standing {
             admitted: self.exceptions.state(&key) == AdminState::Ready
                 && !matches!(wants, Wants::Drain | Wants::Maintenance),
-            healthy: self.health(service, backend) == Health::Up
+            awaited: health == Health::Unknown,
+            healthy: health == Health::Up
                 && wants != Wants::Down
                 && !self.watch.is_ejected(&key, now),
             percent: u8::try_from(percent).unwrap_or(100),

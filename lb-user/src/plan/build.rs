@@ -37,6 +37,13 @@ pub struct Facts {
     pub host_addresses: BTreeSet<IpAddr>,
 }
 
+impl Facts {
+    fn standing(&self, service: &Service, backend: &Backend) -> Standing {
+        let key = (service.name.clone(), backend.name.clone());
+        self.standings.get(&key).copied().unwrap_or_default()
+    }
+}
+
 /// Why no tables can be built.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
@@ -92,7 +99,7 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
         let members = admit(service, facts, &mut entries);
         tables.backends.extend(entries);
         let ring = Ring::compile(service.scheduler, &members, service.table_size);
-        let policy = Some(Policy::of(service));
+        let policy = Some(Policy::of(service, awaits(service, facts)));
         tables.services.insert(
             service_id,
             ServiceEntry { name: service.name.clone(), key, ring, policy, live: true },
@@ -117,6 +124,14 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
     Ok(tables)
 }
 
+/// Whether a backend of a service may be up in a moment.
+fn awaits(service: &Service, facts: &Facts) -> bool {
+    service.backends.iter().any(|backend| {
+        let standing = facts.standing(service, backend);
+        standing.admitted && standing.awaited
+    })
+}
+
 /// Decides which backends of a service get new connections, and notes it in their entries, which stand
 /// in the order of the configuration.
 fn admit(
@@ -132,8 +147,7 @@ fn admit(
         .map(|(_, entry)| entry.name.clone())
         .collect();
     let standing = |backend: &Backend| {
-        let key = (service.name.clone(), backend.name.clone());
-        let mut standing = facts.standings.get(&key).copied().unwrap_or_default();
+        let mut standing = facts.standing(service, backend);
         standing.admitted &= !lacks_source.contains(&backend.name);
         standing
     };
@@ -279,6 +293,8 @@ impl From<BackendId> for u32 {
 mod tests {
     use std::path::Path;
 
+    use lb_common::service::flags;
+
     use super::*;
 
     fn config(text: &str) -> Config {
@@ -309,7 +325,8 @@ mod tests {
             standings: active
                 .iter()
                 .map(|(name, healthy)| {
-                    let standing = Standing { healthy: *healthy, ..Standing::default() };
+                    let standing =
+                        Standing { healthy: *healthy, awaited: false, ..Standing::default() };
                     (("web".into(), (*name).into()), standing)
                 })
                 .collect(),
@@ -330,6 +347,25 @@ mod tests {
         assert_eq!(one.service("web").unwrap().1.ring.slots, [BackendId(0)]);
         assert_eq!(one.backends.len(), 2);
         assert_eq!(both.addresses().len(), 2);
+    }
+
+    #[test]
+    fn clients_are_told_that_nobody_is_active_once_every_backend_is_judged() {
+        let config = config(TWO);
+        let tells = |facts: &Facts| {
+            let tables = build(&config, facts, &Tables::default()).unwrap();
+            let policy = tables.service("web").unwrap().1.policy.clone().unwrap();
+            policy.settings.flags & flags::REJECT_NO_BACKEND != 0
+        };
+        assert!(!tells(&Facts::default()), "their probes have yet to say");
+        assert!(!tells(&facts(&[("web-01", false)])), "the other one's have");
+        let mut judged = facts(&[("web-01", false), ("web-02", false)]);
+        assert!(tells(&judged));
+        // Whom people keep out is not waited for.
+        let key = ("web".to_owned(), "web-02".to_owned());
+        let out = Standing { admitted: false, ..Standing::default() };
+        judged.standings.insert(key, out);
+        assert!(tells(&judged));
     }
 
     #[test]

@@ -41,13 +41,15 @@ pub struct Tunnel {
 }
 
 impl Policy {
-    /// What a configured service says.
+    /// What a configured service says; `awaits`: one of its backends may be up in a moment.
     #[must_use]
-    pub fn of(service: &Service) -> Self {
+    pub fn of(service: &Service, awaits: bool) -> Self {
         let mut flags = 0;
         let mut set = |condition: bool, flag: u32| flags |= if condition { flag } else { 0 };
         set(!service.snat, flags::KEEP_SOURCE);
         set(service.overload == Overload::Reject, flags::REJECT);
+        // A client that is told gives up; one that is not asks again, and may find it up.
+        set(!awaits, flags::REJECT_NO_BACKEND);
         set(!service.prefixes.is_empty(), flags::HAS_PREFIXES);
         set(!service.prefixes.allow.is_empty(), flags::DENY_OTHERS);
         let seconds = service.sticky.map_or(0, |sticky| sticky.as_secs().max(1));

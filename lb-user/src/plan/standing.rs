@@ -11,6 +11,8 @@ pub struct Standing {
     pub admitted: bool,
     /// Whether it is up, and its connections do not fail.
     pub healthy: bool,
+    /// Whether it may be up in a moment: its probes have not judged it yet.
+    pub awaited: bool,
     /// Part of its weight that it gets, in percent, from 1.
     pub percent: u8,
 }
@@ -18,7 +20,7 @@ pub struct Standing {
 impl Default for Standing {
     /// Nothing is known: it may take part, but is not up.
     fn default() -> Self {
-        Self { admitted: true, healthy: false, percent: 100 }
+        Self { admitted: true, healthy: false, awaited: true, percent: 100 }
     }
 }
 
@@ -111,7 +113,7 @@ mod tests {
         let standing = |backend: &Backend| {
             let index = service.backends.iter().position(|known| known == backend).unwrap();
             let mark = backends.as_bytes()[index];
-            Standing { admitted: mark != b'.', healthy: mark == b'+', percent: 100 }
+            Standing { admitted: mark != b'.', healthy: mark == b'+', ..Standing::default() }
         };
         let members = members(&service, standing);
         members.into_iter().map(|index| service.backends[index].name.clone()).collect()

@@ -34,7 +34,7 @@ pub fn unlimited(service: &Service) -> Service {
 }
 
 /// What is said of a backend that takes part.
-pub const UP: Standing = Standing { admitted: true, healthy: true, percent: 100 };
+pub const UP: Standing = Standing { admitted: true, healthy: true, awaited: false, percent: 100 };
 
 /// Every backend up, and reached by a made-up next hop.
 pub fn facts(config: &Config) -> Facts {

@@ -124,6 +124,8 @@ enum Stop {
     TooBig(u32),
     /// No backend has room for the connection.
     Overload,
+    /// No backend is active.
+    NoBackend,
 }
 
 impl From<&'static str> for Stop {

@@ -87,7 +87,12 @@ impl Model {
             Err(Stop::TooBig(mtu)) => {
                 reply::too_big(frame, mtu).unwrap_or_else(|| stays("drop-too-big"))
             }
-            Err(Stop::Overload) => self.overload(frame).unwrap_or_else(|| stays("drop-overload")),
+            Err(Stop::Overload) => self
+                .rejected(frame, "reply-overload", |tells| tells.overload)
+                .unwrap_or_else(|| stays("drop-overload")),
+            Err(Stop::NoBackend) => self
+                .rejected(frame, "reply-no-backend", |tells| tells.no_backend)
+                .unwrap_or_else(|| stays("drop-no-backend")),
             // It was looked at for what it quotes alone, and that is nothing of ours.
             Err(Stop::Verdict("pass-protocol")) if is_message && !ends => stays("pass-not-ours"),
             // "Malformed and addressed to a service: dropped": what is not is not ours to judge.

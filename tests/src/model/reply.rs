@@ -1,5 +1,5 @@
 //! Packets of our own: what tells a sender that its packet does not fit, or a client that no backend
-//! has room.
+//! takes its connection.
 
 use std::net::IpAddr;
 
@@ -9,6 +9,7 @@ use super::{
     rewrite::put,
     sum::{octets, pseudo, sum},
     wire::{self, ACK, FIN, Layers, RST, SYN, be16},
+    world::Tells,
 };
 
 /// Bytes of a packet that an error quotes.
@@ -26,12 +27,17 @@ pub fn too_big(frame: &[u8], mtu: u32) -> Option<Outcome> {
 impl Model {
     /// Tells a client that it gets no connection, where its service is one that tells: by a RST
     /// (RFC 9293, 3.10.7.1), or as if nobody listened at the port.
-    pub(super) fn overload(&self, frame: &[u8]) -> Option<Outcome> {
+    pub(super) fn rejected(
+        &self,
+        frame: &[u8],
+        verdict: &'static str,
+        when: fn(Tells) -> bool,
+    ) -> Option<Outcome> {
         let layers = told(frame)?;
         let transport = wire::transport(frame, &layers).ok()?;
         let flow = layers.flow(frame, &transport);
         let service = self.service_at(flow.destination, flow.protocol)?;
-        if !self.services[&service].reject {
+        if !when(self.services[&service].tells) {
             return None;
         }
         let frame = if layers.protocol == UDP {
@@ -66,7 +72,7 @@ impl Model {
             put(&mut segment, 16, checksum);
             packet(frame, &layers, TCP, &segment)
         };
-        Some(Outcome { verdict: "reply-overload", action: Action::Back, frame, unknown: None })
+        Some(Outcome { verdict, action: Action::Back, frame, unknown: None })
     }
 }
 

@@ -24,7 +24,7 @@ impl Model {
     ) -> Result<u32, Stop> {
         let Ring { slots, members } = self.rings.get(&id).cloned().unwrap_or_default();
         if slots.is_empty() {
-            return Err(Stop::Verdict("drop-no-backend"));
+            return Err(Stop::NoBackend);
         }
         let fits = |model: &Self, backend: u32| Some(backend) != avoid && model.has_room(backend);
         if let Some(kept) = self.kept(id, service, flow)

@@ -67,6 +67,15 @@ pub struct Access {
     pub deny: Vec<Prefix>,
 }
 
+/// When a client that gets no connection is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tells {
+    /// Where no backend has room.
+    pub overload: bool,
+    /// Where no backend is active.
+    pub no_backend: bool,
+}
+
 /// A service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
@@ -82,8 +91,8 @@ pub struct Service {
     pub forwarding: Forwarding,
     /// NAT keeps the client's address and port.
     pub keep_source: bool,
-    /// Where no backend has room, tell the client.
-    pub reject: bool,
+    /// When a client that gets no connection is told.
+    pub tells: Tells,
     /// How long a client keeps its backend.
     pub sticky: Option<Duration>,
     /// Limit of its new connections.

@@ -10,7 +10,7 @@ use crate::{
 };
 
 #[test]
-fn a_service_without_a_backend_drops() {
+fn a_service_whose_backends_are_not_judged_yet_drops() {
     let harness = Harness::new();
     for kind in KINDS {
         harness.write_ring(kind, &[]);

@@ -14,7 +14,10 @@ use evenkeel_tests::{
     netns::Namespace,
     topology::Family,
 };
-use lb_common::service::{flags::REJECT, forwarding};
+use lb_common::service::{
+    flags::{REJECT, REJECT_NO_BACKEND},
+    forwarding,
+};
 
 use crate::{
     harness::{Harness, Setup, XDP_TX, same},
@@ -296,6 +299,24 @@ fn client(link: &Link) -> SocketAddr {
 #[test]
 fn a_client_of_a_full_service_is_told_at_once() {
     let harness = full(true);
+    tells_each_client(&harness, "reply-overload");
+    for kind in KINDS {
+        harness.carries(&Link::new(kind, 0), Way::Forth, PSH | ACK);
+    }
+}
+
+#[test]
+fn a_client_of_a_service_without_an_active_backend_is_told_at_once() {
+    let harness = Harness::with(Setup::settings(|settings| settings.flags = REJECT_NO_BACKEND));
+    for kind in KINDS {
+        harness.write_ring(kind, &[]);
+    }
+    tells_each_client(&harness, "reply-no-backend");
+    assert_eq!(harness.census().entries, 0);
+}
+
+/// Opens connections that nobody takes, of all sorts.
+fn tells_each_client(harness: &Harness, verdict: &str) {
     for kind in KINDS {
         let entries = harness.entries(kind);
         let link = Link::new(kind, 1);
@@ -327,16 +348,15 @@ fn a_client_of_a_full_service_is_told_at_once() {
                 unreachable(&link, &frame)
             };
             let name = format!("{kind}, {name}");
-            replies(&harness, &name, "reply-overload", &frame, &expected);
-            replies(&harness, &name, "reply-overload", &tagged(&frame), &tagged(&expected));
+            replies(harness, &name, verdict, &frame, &expected);
+            replies(harness, &name, verdict, &tagged(&frame), &tagged(&expected));
         }
         if kind.is_tcp() {
             let frame = opening.numbers(u32::MAX, 5).tcp_options(&[1; 20]).payload(b"ab");
             let expected = rst(kind.service(), client(&link), 0, Some(2));
-            replies(&harness, &format!("{kind}, wraps"), "reply-overload", &frame, &expected);
+            replies(harness, &format!("{kind}, wraps"), verdict, &frame, &expected);
         }
         assert_eq!(harness.entries(kind), entries, "{kind}: no trace");
-        harness.carries(&Link::new(kind, 0), Way::Forth, PSH | ACK);
     }
 }
 

@@ -89,7 +89,7 @@ fn world() -> Case {
         let scheduler = schedulers[usize::from(service) % schedulers.len()];
         let reject = service % 2 == 0;
         let sticky = service % 3 == 0;
-        let plain = Service::default();
+        let plain = Service { reject_no_backend: service % 4 < 2, ..Service::default() };
         steps.push(Step::Service(Service { service, scheduler, mode, reject, sticky, ..plain }));
         for backend in 0..BACKENDS {
             steps.push(Step::Backend(Backend {

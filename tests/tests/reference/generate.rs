@@ -93,6 +93,7 @@ fn service(random: &mut Random, service: u8) -> Service {
         sticky: random.one_in(4),
         limit: random.one_in(8).then(|| random.small(8)),
         client_limit: random.one_in(8).then(|| random.small(8)),
+        reject_no_backend: random.one_in(2),
         access: if random.one_in(6) { rules(random) } else { Vec::new() },
     }
 }

@@ -11,7 +11,9 @@ use evenkeel_tests::{
     frame::{TCP, describe},
     model::{
         Action, Flow, Hint, Model, Outcome,
-        world::{self, Access, Forwarding, Hop, Limit, Node, Ring, Scheduler, Service, Tunnel},
+        world::{
+            self, Access, Forwarding, Hop, Limit, Node, Ring, Scheduler, Service, Tells, Tunnel,
+        },
     },
 };
 
@@ -169,7 +171,7 @@ impl Scene<'_> {
                 Mode::Gue => Forwarding::Gue,
             },
             keep_source: spec.mode == Mode::Keep,
-            reject: spec.reject,
+            tells: Tells { overload: spec.reject, no_backend: spec.reject_no_backend },
             sticky: spec.sticky.then_some(Duration::from_mins(10)),
             limit: spec.limit.map(bucket),
             client_limit: spec.client_limit.map(bucket),

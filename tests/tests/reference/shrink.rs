@@ -122,6 +122,7 @@ fn plainer_steps(step: &Step) -> Vec<Step> {
                 Service { client_limit: None, ..s() },
                 Service { access: Vec::new(), ..s() },
                 Service { reject: false, ..s() },
+                Service { reject_no_backend: false, ..s() },
                 Service { scheduler: plain.scheduler, ..s() },
                 Service { mode: plain.mode, ..s() },
             ]

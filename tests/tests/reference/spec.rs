@@ -79,6 +79,8 @@ pub struct Service {
     #[serde(skip_serializing_if = "is_default")]
     pub reject: bool,
     #[serde(skip_serializing_if = "is_default")]
+    pub reject_no_backend: bool,
+    #[serde(skip_serializing_if = "is_default")]
     pub sticky: bool,
     /// Tokens of the service's bucket; none: no limit.
     #[serde(skip_serializing_if = "is_default")]

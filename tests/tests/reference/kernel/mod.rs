@@ -176,7 +176,8 @@ impl Kernel {
 
     pub fn write_service(&mut self, id: u32, service: &world::Service) {
         let mut flags = if service.keep_source { service::flags::KEEP_SOURCE } else { 0 };
-        flags |= if service.reject { service::flags::REJECT } else { 0 };
+        flags |= if service.tells.overload { service::flags::REJECT } else { 0 };
+        flags |= if service.tells.no_backend { service::flags::REJECT_NO_BACKEND } else { 0 };
         flags |= if service.access.is_empty() { 0 } else { service::flags::HAS_PREFIXES };
         flags |= if service.access.allow.is_empty() { 0 } else { service::flags::DENY_OTHERS };
         let (v4, v6) = service.client_prefix;
