@@ -1,6 +1,6 @@
 //! The commands of `bpf(2)` that aya has not: map operations on thousands of elements at once
-//! (`BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`, Linux 5.6), and detaching a link at once
-//! (`BPF_LINK_DETACH`, Linux 5.9). See include/uapi/linux/bpf.h. All raw system calls are here.
+//! (`BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`, Linux 5.6), the number of an inner map without opening
+//! it (`BPF_MAP_LOOKUP_ELEM`), and detaching a link at once (`BPF_LINK_DETACH`, Linux 5.9). See include/uapi/linux/bpf.h. All raw system calls are here.
 
 use std::{
     ffi::CString,
@@ -14,6 +14,7 @@ use std::{
 
 use bytemuck::{Pod, Zeroable};
 
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
@@ -30,6 +31,17 @@ struct BatchAttr {
     count: u32,
     map_fd: u32,
     elem_flags: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr`'s member of the commands for one element.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct ElementAttr {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
     flags: u64,
 }
 
@@ -76,6 +88,23 @@ pub fn detach_link(path: &Path) -> io::Result<()> {
 fn raw_fd(map: BorrowedFd<'_>) -> u32 {
     // An open file descriptor is not negative.
     map.as_raw_fd().unsigned_abs()
+}
+
+/// Reads the element of a map under a key. Of a map of maps it is the inner one's number.
+///
+/// # Errors
+///
+/// What the kernel answered; `NotFound` where there is no such element.
+pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
+    let mut value = V::zeroed();
+    let mut attr = ElementAttr {
+        map_fd: raw_fd(map),
+        key: std::ptr::from_ref(key) as u64,
+        value: std::ptr::from_mut(&mut value) as u64,
+        ..ElementAttr::default()
+    };
+    bpf(BPF_MAP_LOOKUP_ELEM, &mut attr)?;
+    Ok(value)
 }
 
 /// Reads every element of a hash map, `size` at a time, into `each`.

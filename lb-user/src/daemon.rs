@@ -1,6 +1,12 @@
 //! The daemon: `evenkeel run`, from the configuration file to the signal that ends it.
 //!
 //! Ending it, however it ends, leaves the data path at work.
+//!
+//! What needs every privilege is done first, by one thread: opening the socket, loading the program, opening
+//! the pinned tables. Then the daemon drops what it needs no more, and only then it serves.
+
+mod manager;
+mod privileges;
 
 use std::{
     fs::{self, File, TryLockError},
@@ -10,16 +16,16 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use aya_log::EbpfLogger;
+use nix::sys::signal::{SigSet, Signal};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    net::UnixListener,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::{Signal as Hangups, SignalKind, signal},
     sync::{mpsc, oneshot},
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    api::{self, Peer},
+    api::{self, Peer, Socket},
     config::{Config, HostFacts, Invalid, Loaded, Severity},
     controller::{
         Command, ConfigurationCommand, Connections, Controller, Manner, Setup,
@@ -116,19 +122,44 @@ pub fn lock(state_dir: &Path) -> Result<File> {
 /// # Errors
 ///
 /// [`Invalid`] for the configuration; other errors name what failed.
-pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
-    // From now on, so that a reload that comes too early does not end the daemon.
-    let reloads = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
-    let _lock = lock(&paths.state_dir)?;
+pub fn run(paths: Paths, drops_too: bool) -> Result<()> {
+    // Held back from now on, so that a reload that comes too early does not end the daemon.
+    hangups().thread_block().context("hold back SIGHUP")?;
+    let prepared = prepare(paths, drops_too)?;
+    privileges::keep_needed([&prepared.paths.config, &prepared.paths.state_dir.join("lock")])?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(prepared));
+    runtime.shutdown_background();
+    result
+}
+
+fn hangups() -> SigSet {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGHUP);
+    signals
+}
+
+/// A daemon that has loaded, and serves nobody yet.
+struct Prepared {
+    paths: Paths,
+    loaded: Loaded,
+    socket: Socket,
+    datapath: Datapath,
+    pins: Pins,
+    _lock: File,
+}
+
+fn prepare(paths: Paths, drops_too: bool) -> Result<Prepared> {
+    let lock = lock(&paths.state_dir)?;
     pending::recover(&paths.state_dir, &paths.config, || check(&paths.config).map(drop))?;
     let loaded = check(&paths.config)?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
-    let listener = api::bind(&paths.socket).await?;
+    let socket = api::bind(&paths.socket)?;
     let pins = Pins::new(&paths.bpffs);
     pins.prepare()?;
-    let mut datapath = loader::load(&pins, &loaded.config.tables, drops_too)?;
+    let datapath = loader::load(&pins, &loaded.config.tables, drops_too)?;
     if datapath.taken_over {
         info!(pins = %paths.bpffs.display(), "data path taken over, connections and counters kept");
         if datapath.sizes != loaded.config.tables {
@@ -139,13 +170,19 @@ pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
             );
         }
     }
+    Ok(Prepared { paths, loaded, socket, datapath, pins, _lock: lock })
+}
 
+async fn serve(prepared: Prepared) -> Result<()> {
+    let Prepared { paths, loaded, socket, mut datapath, pins, _lock } = prepared;
+    let reloads = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    hangups().thread_unblock().context("take SIGHUP")?;
     info!("the tables take about {} MB of kernel memory", loader::memory(&datapath.sizes) >> 20);
     if let Some(logger) = datapath.drops.take() {
         log_drops(logger).context("listen to the program's log")?;
     }
     let fresh = !datapath.taken_over;
-    let result = control(&paths, loaded, datapath, &pins, (listener, reloads)).await;
+    let result = control(&paths, loaded, datapath, &pins, (socket, reloads)).await;
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
         // Nothing was balanced yet: leave no trace.
         drop(pins.remove_all());
@@ -175,7 +212,7 @@ async fn control(
     loaded: Loaded,
     datapath: Datapath,
     pins: &Pins,
-    (listener, reloads): (UnixListener, Signal),
+    (socket, reloads): (Socket, Hangups),
 ) -> Result<(), StartFailed> {
     let Datapath { mut programs, tables, connections, sizes, .. } = datapath;
     let node = loaded.config.node.clone();
@@ -209,7 +246,9 @@ async fn control(
     let control = tokio::spawn(controller.run(queue));
     // Without a sender of its own: the controller ends with the API.
     tokio::spawn(reload_on(reloads, commands.downgrade()));
-    let served = api::serve(listener, commands, stop).await;
+    tokio::spawn(manager::tell(commands.downgrade()));
+    let served = api::serve(socket, commands, stop).await;
+    manager::stopping();
     // The last sender went with the server, so the controller ends.
     let ended = control.await.context("the controller ended by itself");
     drop(fs::remove_file(&paths.socket));
@@ -218,7 +257,7 @@ async fn control(
 }
 
 /// Takes up the configuration file at every SIGHUP.
-async fn reload_on(mut signals: Signal, commands: mpsc::WeakSender<Command>) {
+async fn reload_on(mut signals: Hangups, commands: mpsc::WeakSender<Command>) {
     while signals.recv().await.is_some() {
         let Some(commands) = commands.upgrade() else { return };
         let (reply, answer) = oneshot::channel();

@@ -1,6 +1,9 @@
 //! The client that the command line uses: one request on the Unix socket.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -13,7 +16,10 @@ use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::UnixStream;
 
-use super::problem::Problem;
+use super::{
+    access::{ADMINS, READERS},
+    problem::Problem,
+};
 
 /// A daemon's API.
 pub struct Client {
@@ -32,7 +38,16 @@ pub enum ClientError {
         /// The socket that was tried.
         socket: PathBuf,
         /// What the system said.
-        error: std::io::Error,
+        error: io::Error,
+    },
+    /// The socket is not for this user.
+    #[error(
+        "the daemon's socket {socket} is not open to you: be root, or a member of group {READERS} to \
+         read or {ADMINS} to change (a new membership counts from the next login)"
+    )]
+    Denied {
+        /// The socket that was tried.
+        socket: PathBuf,
     },
     /// The daemon refused.
     #[error("{0}")]
@@ -70,9 +85,13 @@ impl Client {
         body: Option<&B>,
     ) -> Result<T, ClientError> {
         let garbled = |error: &dyn std::fmt::Display| ClientError::Garbled(error.to_string());
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| ClientError::NoDaemon { socket: self.socket.clone(), error })?;
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
+            let socket = self.socket.clone();
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => ClientError::Denied { socket },
+                _ => ClientError::NoDaemon { socket, error },
+            }
+        })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| garbled(&error))?;
         let connection = tokio::spawn(connection);

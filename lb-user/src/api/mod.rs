@@ -1,7 +1,9 @@
 //! The API on the Unix socket: HTTP and JSON in, commands to the controller, problems out.
 
+mod access;
 mod client;
 pub mod configuration;
+mod groups;
 mod health;
 pub mod model;
 mod peer;
@@ -9,8 +11,9 @@ mod problem;
 mod server;
 
 pub use self::{
+    access::Access,
     client::{Client, ClientError},
     peer::Peer,
     problem::Problem,
-    server::{bind, serve},
+    server::{Socket, bind, serve},
 };

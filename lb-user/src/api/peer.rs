@@ -11,6 +11,8 @@ use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
+use super::groups;
+
 /// The user who asked for something. Displays as `deploy (uid 1000)`, or `uid 1000` where the host
 /// has no name for it.
 ///
@@ -57,14 +59,33 @@ impl fmt::Display for Peer {
 
 /// What the kernel says of a connection. The name is looked up only when somebody wants it: that may
 /// take its time, and readers do not need it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Credentials {
-    uid: Option<u32>,
+    /// The user's number; `None` where the kernel did not tell.
+    pub(super) uid: Option<u32>,
+    groups: Vec<u32>,
+}
+
+impl Credentials {
+    /// A user with these groups.
+    #[cfg(test)]
+    pub(super) fn new(uid: Option<u32>, groups: &[u32]) -> Self {
+        Self { uid, groups: groups.to_vec() }
+    }
+
+    /// Whether the process has a group.
+    pub(super) fn is_in(&self, group: u32) -> bool {
+        self.groups.contains(&group)
+    }
 }
 
 impl Connected<IncomingStream<'_, UnixListener>> for Credentials {
     fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+        // What the kernel does not tell, nobody has.
+        let mut groups = groups::of_peer(stream.io()).unwrap_or_default();
+        let credentials = stream.io().peer_cred().ok();
+        groups.extend(credentials.map(|credentials| credentials.gid()));
+        Self { uid: credentials.map(|credentials| credentials.uid()), groups }
     }
 }
 

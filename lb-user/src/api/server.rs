@@ -1,6 +1,13 @@
 //! The server: routes, and from bodies to commands.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{
+    fs, io,
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixListener as StdListener, UnixStream},
+    },
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
 use axum::{
@@ -10,16 +17,17 @@ use axum::{
         rejection::{JsonRejection, PathRejection, QueryRejection},
     },
     http::StatusCode,
+    middleware,
     routing::{delete, get, post, put},
 };
 use serde::Deserialize;
 use tokio::{
-    net::{UnixListener, UnixStream},
+    net::UnixListener,
     sync::{mpsc, oneshot},
 };
 
 use super::{
-    Peer, configuration,
+    Access, Peer, access, configuration,
     model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
     peer::Credentials,
     problem::Problem,
@@ -32,17 +40,24 @@ use crate::{
 
 pub(super) type Commands = mpsc::Sender<Command>;
 
-/// Opens the socket at `path`, mode 0660. A socket that no daemon answers on is replaced.
+/// The API's socket: opened, not served yet.
+pub struct Socket {
+    listener: StdListener,
+    access: Access,
+}
+
+/// Opens the socket at `path`, mode 0660, for the groups that [`Access`] names. A socket that no daemon
+/// answers on is replaced.
 ///
 /// # Errors
 ///
 /// Where a daemon answers there, or the socket cannot be made.
-pub async fn bind(path: &Path) -> Result<UnixListener> {
+pub fn bind(path: &Path) -> Result<Socket> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)
             .with_context(|| format!("make directory {}", directory.display()))?;
     }
-    if UnixStream::connect(path).await.is_ok() {
+    if UnixStream::connect(path).is_ok() {
         bail!(
             "a daemon answers on {} already; stop it first, or choose another --socket",
             path.display()
@@ -55,10 +70,13 @@ pub async fn bind(path: &Path) -> Result<UnixListener> {
         _ => {}
     }
     let listener =
-        UnixListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
+        StdListener::bind(path).with_context(|| format!("listen on {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .with_context(|| format!("set the mode of {}", path.display()))?;
-    Ok(listener)
+    let access = Access::of_host()?;
+    access.share(path)?;
+    listener.set_nonblocking(true).with_context(|| format!("listen on {}", path.display()))?;
+    Ok(Socket { listener, access })
 }
 
 /// Serves the API until `stop` resolves; requests under way are finished.
@@ -67,11 +85,14 @@ pub async fn bind(path: &Path) -> Result<UnixListener> {
 ///
 /// Where the socket fails.
 pub async fn serve(
-    listener: UnixListener,
+    socket: Socket,
     commands: Commands,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let service = router(commands).into_make_service_with_connect_info::<Credentials>();
+    let Socket { listener, access } = socket;
+    let listener = UnixListener::from_std(listener).context("serve the API")?;
+    let router = router(commands).layer(middleware::from_fn_with_state(access, access::guard));
+    let service = router.into_make_service_with_connect_info::<Credentials>();
     axum::serve(listener, service).with_graceful_shutdown(stop).await.context("serve the API")
 }
 

@@ -10,7 +10,7 @@ mod probe;
 mod read;
 mod verify;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::Pin, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -323,45 +323,52 @@ impl Cli {
     ///
     /// `main` decides the exit code by the type of the error.
     pub fn run(self) -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let result = runtime.block_on(self.dispatch());
-        runtime.shutdown_background();
-        result
-    }
-
-    async fn dispatch(self) -> Result<()> {
         let Places { config, socket, state_dir, bpffs } = self.places;
         let paths = Paths { config, socket, state_dir, bpffs };
         let client = Client::new(&paths.socket);
-        match self.command {
+        let asked: Pin<Box<dyn Future<Output = Result<()>>>> = match self.command {
+            // Before there are threads: it drops privileges, which are each thread's own.
             Command::Run { log_drops } => {
                 log();
-                daemon::run(paths, log_drops).await
+                return daemon::run(paths, log_drops);
             }
-            Command::Status(format) => read::status(&client, format.output).await,
+            Command::Check { file, format } => {
+                return read::check(file.as_deref(), &paths, format.output);
+            }
+            Command::Verify(args) => return verify::verify(&args, &paths.config),
+            Command::Detach => return change::detach(&paths),
+            Command::Status(format) => Box::pin(read::status(&client, format.output)),
             Command::Service(ServiceCommand::List(format)) => {
-                read::services(&client, format.output).await
+                Box::pin(read::services(&client, format.output))
             }
             Command::Service(ServiceCommand::Show { service, format }) => {
-                read::service(&client, &service, format.output).await
+                let client = &client;
+                Box::pin(async move { read::service(client, &service, format.output).await })
             }
-            Command::Service(command) => change::service(&client, command).await,
+            Command::Service(command) => Box::pin(change::service(&client, command)),
             Command::Backend(BackendCommand::List { service, format }) => {
-                read::backends(&client, service.as_deref(), format.output).await
+                let client = &client;
+                Box::pin(
+                    async move { read::backends(client, service.as_deref(), format.output).await },
+                )
             }
-            Command::Backend(command) => change::backend(&client, command).await,
-            Command::Counters(args) => counters::show(&client, &args).await,
-            Command::Check { file, format } => read::check(file.as_deref(), &paths, format.output),
+            Command::Backend(command) => Box::pin(change::backend(&client, command)),
+            Command::Counters(args) => {
+                let client = &client;
+                Box::pin(async move { counters::show(client, &args).await })
+            }
             Command::Configuration(command) => {
-                configuration::run(&client, command, &paths.config).await
+                Box::pin(configuration::run(&client, command, &paths.config))
             }
-            Command::Verify(args) => verify::verify(&args, &paths.config),
             Command::Decap(args) => {
                 log();
-                decap::unwrap(args).await
+                Box::pin(decap::unwrap(args))
             }
-            Command::Detach => change::detach(&paths),
-        }
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let result = runtime.block_on(asked);
+        runtime.shutdown_background();
+        result
     }
 }
 

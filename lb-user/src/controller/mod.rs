@@ -66,6 +66,8 @@ const SETTLING: Duration = Duration::from_secs(1);
 
 /// Something that is asked of the controller.
 pub enum Command {
+    /// How things stand, in one line.
+    Summary(oneshot::Sender<String>),
     /// The state of everything.
     Status(oneshot::Sender<Result<Status>>),
     /// The counters.
@@ -271,6 +273,7 @@ impl Controller {
     async fn command(&mut self, command: Command) {
         // A client that went away meanwhile needs no answer.
         match command {
+            Command::Summary(reply) => drop(reply.send(self.summary())),
             Command::Status(reply) => drop(reply.send(self.status().await)),
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Administer(asked, reply) => {

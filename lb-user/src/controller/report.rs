@@ -22,6 +22,19 @@ use crate::{
 };
 
 impl Controller {
+    /// How things stand, in one line.
+    pub(super) fn summary(&self) -> String {
+        let services = &self.loaded.config.services;
+        let backends: usize = services.iter().map(|service| service.backends.len()).sum();
+        let held = self.applier.held().backends.values();
+        let active = held.filter(|entry| entry.live && entry.active).count();
+        let out = self.condition.exceptions.iter().count();
+        let out = if out > 0 { format!(", {out} taken out by people") } else { String::new() };
+        let services = services.len();
+        let word = if services == 1 { "service" } else { "services" };
+        format!("{services} {word}, {active} of {backends} backends active{out}")
+    }
+
     /// The state of everything.
     pub(super) async fn status(&self) -> Result<Status> {
         let mut interfaces = Vec::new();

@@ -6,28 +6,22 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    os::fd::AsFd as _,
 };
 
 use anyhow::{Context as _, Result};
-use aya::maps::MapError;
 use bytemuck::bytes_of;
 use lb_common::net::Address;
 
 use super::{
     Kernel, RawArray, backend_record, bitmap,
     family::{self, FamilyTables},
-    number, service_record, slots, tunnel_value,
+    number, service_record, tunnel_value,
 };
 use crate::{
-    bpf,
     config::PrefixLists,
     dataplane::{Dataplane as _, Scope, Written, pod::Raw},
-    plan::{Ring, ServiceId, Tables},
+    plan::Tables,
 };
-
-/// Elements of a ring that are read at once.
-const BATCH: usize = 4096;
 
 /// Makes an element of an array what it shall be; tells whether it was not.
 pub(super) fn mend<T: bytemuck::Pod>(map: &mut RawArray<T>, index: u32, wanted: T) -> Result<bool> {
@@ -85,7 +79,7 @@ impl Kernel {
             if !service.live {
                 continue;
             }
-            if !self.has_ring(*id, &service.ring)? {
+            if !self.rings.is(*id, &service.ring)? {
                 self.write_ring(*id, &service.ring)?;
                 found.push(format!("the ring of service {}", service.name));
             }
@@ -97,18 +91,6 @@ impl Kernel {
             }
         }
         Ok(())
-    }
-
-    fn has_ring(&self, id: ServiceId, ring: &Ring) -> Result<bool> {
-        let inner = match self.rings.get(&id.0, 0) {
-            Ok(inner) => inner,
-            Err(MapError::KeyNotFound) => return Ok(false),
-            Err(error) => return Err(error).with_context(|| format!("ring of service {}", id.0)),
-        };
-        let mut read: Vec<u32> = Vec::new();
-        bpf::read_all::<u32, u32>(inner.fd().as_fd(), BATCH, |_, some| read.extend(some))
-            .with_context(|| format!("read the ring of service {}", id.0))?;
-        Ok(read == slots(ring)?)
     }
 }
 

@@ -6,18 +6,15 @@
 
 mod audit;
 mod family;
+mod rings;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    os::fd::AsFd as _,
-};
+use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow};
 use aya::{
     Ebpf,
-    maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray},
+    maps::{Array, Map, MapData, MapError, PerCpuArray},
 };
-use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use bytemuck::Zeroable as _;
 use lb_common::{
     backend::{BackendState, Tunnel},
@@ -28,24 +25,19 @@ use lb_common::{
     net::{Addr4, Addr6, Address},
     node::{self, NodeSettings, address},
     record::{BackendRecord, MAX_NAME, Name, ServiceRecord},
-    ring,
     service::{ServiceCursor, ServiceSettings},
     verdict,
 };
 
-use self::family::FamilyTables;
+use self::{family::FamilyTables, rings::Rings};
 use super::{Dataplane, Filter, Scope, Written, pod::Raw};
 use crate::{
-    bpf,
     config::{PrefixLists, Protocol},
     plan::{
         BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
         Tables,
     },
 };
-
-/// Rings of any length may take a slot (include/uapi/linux/bpf.h).
-const BPF_F_INNER_MAP: u32 = 0x1000;
 
 type RawArray<T> = Array<MapData, Raw<T>>;
 
@@ -54,7 +46,7 @@ pub struct Kernel {
     v4: FamilyTables<Addr4>,
     v6: FamilyTables<Addr6>,
     filter: RawArray<Bitmap>,
-    rings: ArrayOfMaps<MapData>,
+    rings: Rings,
     node: RawArray<NodeSettings>,
     unconfirmed_mask: u32,
     service_cursors: RawArray<ServiceCursor>,
@@ -83,12 +75,13 @@ impl Kernel {
     /// Where a table is missing or of another type.
     pub fn new(object: &mut Ebpf) -> Result<Self> {
         let v4 = FamilyTables::<Addr4>::new(object, &family::V4)?;
+        let service_records: RawArray<ServiceRecord> = take(object, names::SERVICE_RECORDS)?;
         Ok(Self {
             unconfirmed_mask: v4.places().saturating_sub(1),
             v4,
             v6: FamilyTables::new(object, &family::V6)?,
             filter: take(object, names::ADDRESS_FILTER)?,
-            rings: take(object, names::RINGS)?,
+            rings: Rings::open(object, service_records.len())?,
             node: take(object, names::NODE)?,
             service_cursors: take(object, names::SERVICE_CURSORS)?,
             service_settings: take(object, names::SERVICE_SETTINGS)?,
@@ -96,23 +89,8 @@ impl Kernel {
             backend_states: take(object, names::BACKEND_STATES)?,
             counters: take(object, names::BACKEND_COUNTERS)?,
             verdicts: take(object, names::VERDICTS)?,
-            service_records: take(object, names::SERVICE_RECORDS)?,
+            service_records,
             backend_records: take(object, names::BACKEND_RECORDS)?,
-        })
-    }
-
-    fn read_ring(&self, id: ServiceId) -> Result<Ring> {
-        let inner = match self.rings.get(&id.0, 0) {
-            Ok(ring) => ring,
-            Err(MapError::KeyNotFound) => return Ok(Ring::default()),
-            Err(error) => return Err(error).with_context(|| format!("ring of service {}", id.0)),
-        };
-        let inner = Array::<_, u32>::try_from(Map::Array(inner))?;
-        let length = inner.get(&ring::LENGTH_SLOT, 0)?;
-        let backend = |slot| Ok(BackendId(inner.get(&slot, 0)?));
-        Ok(Ring {
-            slots: (1..=length).map(backend).collect::<Result<_>>()?,
-            members: (length + 1..inner.len()).map(backend).collect::<Result<_>>()?,
         })
     }
 
@@ -157,7 +135,7 @@ impl Dataplane for Kernel {
             let id = ServiceId(index);
             let (address, protocol) =
                 endpoint(record.address, record.port, record.family, record.protocol)?;
-            let ring = self.read_ring(id)?;
+            let ring = self.rings.read(id)?;
             let key = ServiceKey { address, protocol };
             let live = match address {
                 SocketAddr::V4(_) => self.v4.has_service(key, id),
@@ -226,12 +204,7 @@ impl Dataplane for Kernel {
     }
 
     fn write_ring(&mut self, id: ServiceId, ring: &Ring) -> Result<()> {
-        let inner = slots(ring)
-            .and_then(|slots| make_ring(&slots))
-            .with_context(|| format!("make the ring of service {}", id.0))?;
-        self.rings
-            .set(id.0, &inner, 0)
-            .with_context(|| format!("swap the ring of service {}", id.0))
+        self.rings.write(id, ring)
     }
 
     fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
@@ -338,16 +311,6 @@ fn settings(policy: &Policy, members: usize) -> Result<ServiceSettings> {
     Ok(ServiceSettings { members, ..policy.settings })
 }
 
-/// The elements of a ring's array.
-fn slots(ring: &Ring) -> Result<Vec<u32>> {
-    let length = u32::try_from(ring.slots.len()).context("ring too long")?;
-    ensure!(length <= ring::MAX_SLOTS, "a ring of {length} slots is too long");
-    let mut slots = Vec::with_capacity(ring.slots.len() + ring.members.len() + 1);
-    slots.push(length);
-    slots.extend(ring.slots.iter().chain(&ring.members).map(|backend| backend.0));
-    Ok(slots)
-}
-
 fn tunnel_value(backend: &BackendEntry) -> Tunnel {
     backend
         .tunnel
@@ -377,17 +340,6 @@ fn backend_record(backend: &BackendEntry) -> BackendRecord {
         service_family: if backend.service_is_ipv4 { 4 } else { 6 },
         reserved: [0; 3],
     }
-}
-
-/// A new inner map with these slots.
-fn make_ring(slots: &[u32]) -> Result<MapData> {
-    let size = u32::try_from(slots.len())?;
-    let word = 4;
-    let kind = BPF_MAP_TYPE_ARRAY as u32;
-    let definition = aya_obj::Map::new_from_params(kind, word, word, size, BPF_F_INNER_MAP);
-    let map = MapData::create(definition, "ring", None)?;
-    bpf::write_array(map.fd().as_fd(), slots)?;
-    Ok(map)
 }
 
 fn octets(ip: IpAddr) -> ([u8; 16], u8) {
