@@ -18,6 +18,7 @@ pub mod process;
 pub mod servers;
 pub mod settings;
 pub mod stage;
+pub mod systemd;
 pub mod topology;
 pub mod transfer;
 pub mod wait;

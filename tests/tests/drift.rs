@@ -72,11 +72,21 @@ fn tables_that_somebody_else_changed_are_mended() {
     bpftool(&stage, &["delete"], "ADDRESSES_V4", &hexadecimal("key", &key));
     await_repair(&stage, "address 192.0.2.10");
 
+    // The ring is another one, and an empty one.
+    let pin = stage.balancer.bpffs_path().join("stranger");
+    let mut create = Command::new("bpftool");
+    create.args(["map", "create"]).arg(&pin);
+    create.args("type array key 4 value 4 entries 5 name ring flags 0x1000".split(' '));
+    succeeded("bpftool", create.output().unwrap()).unwrap();
+    let swap = ["key", "0", "0", "0", "0", "value", "pinned", pin.to_str().unwrap()];
+    bpftool(&stage, &["update"], "RINGS", &swap.map(str::to_owned));
+    await_repair(&stage, "the ring of service web");
+
     let report = stage.ask(Family::V4, 20).unwrap();
     report.flawless().unwrap();
     assert_eq!((report.by_backend["web-01"], report.by_backend["web-02"]), (10, 10));
     let log = stage.balancer.log();
     assert!(log.contains("changed by somebody else, and are mended"), "{log}");
     let screen = stage.balancer.cli(&["status"]).unwrap().success().unwrap();
-    assert!(screen.contains("somebody else changed the kernel's tables (4 times"), "{screen}");
+    assert!(screen.contains("somebody else changed the kernel's tables (5 times"), "{screen}");
 }
