@@ -3,13 +3,14 @@
 //! Ending it, however it ends, leaves the data path at work.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     net::UnixListener,
@@ -19,13 +20,15 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    admin::store,
     api::{self, Peer},
-    config::{Config, HostFacts, Invalid, Loaded, Severity},
+    config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
     controller::{
         Command, ConfigurationCommand, Connections, Controller, Manner, Setup,
         configuration::pending,
     },
-    loader::{self, Datapath, Pins},
+    loader::{self, Datapath, Grip, Pins},
+    lock,
 };
 
 /// Where a daemon's things are.
@@ -73,41 +76,25 @@ pub fn check(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// Takes the lock that a running daemon holds on its data path.
+/// Takes the lock that a running daemon holds on its state.
 ///
 /// # Errors
 ///
-/// Where another process holds it.
+/// Where another process holds it: says which.
 pub fn lock(state_dir: &Path) -> Result<File> {
     fs::create_dir_all(state_dir)
         .with_context(|| format!("make directory {}", state_dir.display()))?;
-    let path = state_dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            fs::write(&path, std::process::id().to_string())
-                .with_context(|| format!("write {}", path.display()))?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            bail!(
-                "a daemon (process {}) works with {} already; stop it first, or choose another \
-                 --state-dir",
-                holder.trim(),
-                state_dir.display()
-            )
-        }
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("lock {}", path.display()))
-        }
+    lock::take(state_dir, "--state-dir")
+}
+
+/// Lets this process open as many files as it may: each probe under way needs a socket.
+fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit != raised
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        warn!("cannot raise the limit of open files from {:?}: {error}", limit.current);
     }
 }
 
@@ -119,7 +106,11 @@ pub fn lock(state_dir: &Path) -> Result<File> {
 pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
     // From now on, so that a reload that comes too early does not end the daemon.
     let reloads = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
+    raise_limit();
     let _lock = lock(&paths.state_dir)?;
+    for file in [&paths.config, &store::path(&paths.state_dir), &pending::file(&paths.state_dir)] {
+        sweep_unfinished(file);
+    }
     pending::recover(&paths.state_dir, &paths.config, || check(&paths.config).map(drop))?;
     let loaded = check(&paths.config)?;
     for warning in &loaded.warnings {
@@ -128,6 +119,7 @@ pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
     let listener = api::bind(&paths.socket).await?;
     let pins = Pins::new(&paths.bpffs);
     pins.prepare()?;
+    let pins_lock = pins.lock()?;
     let mut datapath = loader::load(&pins, &loaded.config.tables, drops_too)?;
     if datapath.taken_over {
         info!(pins = %paths.bpffs.display(), "data path taken over, connections and counters kept");
@@ -145,7 +137,7 @@ pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
         log_drops(logger).context("listen to the program's log")?;
     }
     let fresh = !datapath.taken_over;
-    let result = control(&paths, loaded, datapath, &pins, (listener, reloads)).await;
+    let result = control(&paths, loaded, datapath, (&pins, pins_lock), (listener, reloads)).await;
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
         // Nothing was balanced yet: leave no trace.
         drop(pins.remove_all());
@@ -174,7 +166,7 @@ async fn control(
     paths: &Paths,
     loaded: Loaded,
     datapath: Datapath,
-    pins: &Pins,
+    (pins, pins_lock): (&Pins, File),
     (listener, reloads): (UnixListener, Signal),
 ) -> Result<(), StartFailed> {
     let Datapath { mut programs, tables, connections, sizes, .. } = datapath;
@@ -184,7 +176,9 @@ async fn control(
         .balancer_mut()
         .and_then(|program| loader::attach(program, pins, &node.interfaces, node.xdp_mode))
         .map_err(StartFailed::BeforeTraffic)?;
+    let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let setup = Setup {
+        grip,
         path: paths.config.clone(),
         state_dir: paths.state_dir.clone(),
         loaded,
@@ -259,5 +253,7 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
 /// Where a daemon still works with it, or a pin cannot be removed.
 pub fn detach(paths: &Paths) -> Result<Vec<String>> {
     let _lock = lock(&paths.state_dir)?;
-    Pins::new(&paths.bpffs).remove_all()
+    let pins = Pins::new(&paths.bpffs);
+    let _pins_lock = if pins.root().exists() { Some(pins.lock()?) } else { None };
+    pins.remove_all()
 }

@@ -20,6 +20,7 @@ pub mod settings;
 pub mod stage;
 pub mod topology;
 pub mod transfer;
+pub mod unix;
 pub mod wait;
 pub mod wire;
 pub mod wrk;

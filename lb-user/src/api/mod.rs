@@ -2,6 +2,7 @@
 
 mod client;
 pub mod configuration;
+mod connections;
 mod health;
 pub mod model;
 mod peer;

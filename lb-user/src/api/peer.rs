@@ -3,13 +3,12 @@
 use std::{convert::Infallible, fmt};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, connect_info::Connected},
+    extract::{ConnectInfo, FromRequestParts},
     http::request::Parts,
-    serve::IncomingStream,
 };
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
 /// The user who asked for something. Displays as `deploy (uid 1000)`, or `uid 1000` where the host
 /// has no name for it.
@@ -62,9 +61,10 @@ pub(super) struct Credentials {
     uid: Option<u32>,
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Credentials {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self { uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()) }
+impl Credentials {
+    /// Those of whoever is at the other end.
+    pub(super) fn of(stream: &UnixStream) -> Self {
+        Self { uid: stream.peer_cred().ok().map(|credentials| credentials.uid()) }
     }
 }
 
@@ -85,9 +85,10 @@ mod tests {
     use std::time::Duration;
 
     use axum::{Router, routing::get};
+    use tokio::net::UnixListener;
 
     use super::*;
-    use crate::api::Client;
+    use crate::api::{Client, connections};
 
     #[test]
     fn a_peer_reads_by_name_where_it_has_one() {
@@ -102,8 +103,7 @@ mod tests {
         let socket = directory.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
         let router = Router::new().route("/", get(async |peer: Peer| axum::Json(peer)));
-        let service = router.into_make_service_with_connect_info::<Credentials>();
-        tokio::spawn(async move { axum::serve(listener, service).await });
+        tokio::spawn(connections::serve(listener, router, std::future::pending()));
         let client = Client::new(&socket);
         let asked = tokio::time::timeout(Duration::from_secs(30), client.get::<Peer>("/"));
         assert_eq!(asked.await.unwrap().unwrap(), Peer::of(Uid::effective().as_raw()));

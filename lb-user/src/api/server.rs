@@ -19,9 +19,8 @@ use tokio::{
 };
 
 use super::{
-    Peer, configuration,
+    Peer, configuration, connections,
     model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
-    peer::Credentials,
     problem::Problem,
 };
 use crate::{
@@ -42,9 +41,16 @@ pub async fn bind(path: &Path) -> Result<UnixListener> {
         fs::create_dir_all(directory)
             .with_context(|| format!("make directory {}", directory.display()))?;
     }
-    if UnixStream::connect(path).await.is_ok() {
+    let holder = match UnixStream::connect(path).await {
+        Ok(held) => Some(held.peer_cred().ok().and_then(|peer| peer.pid())),
+        // Its backlog is full: somebody listens.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Some(None),
+        Err(_) => None,
+    };
+    if let Some(pid) = holder {
         bail!(
-            "a daemon answers on {} already; stop it first, or choose another --socket",
+            "a daemon ({}) listens on {} already; stop it first, or choose another --socket",
+            pid.map_or("process unknown".to_owned(), |pid| format!("process {pid}")),
             path.display()
         );
     }
@@ -71,8 +77,7 @@ pub async fn serve(
     commands: Commands,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
-    let service = router(commands).into_make_service_with_connect_info::<Credentials>();
-    axum::serve(listener, service).with_graceful_shutdown(stop).await.context("serve the API")
+    connections::serve(listener, router(commands), stop).await.context("serve the API")
 }
 
 fn router(commands: Commands) -> Router {

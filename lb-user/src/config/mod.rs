@@ -41,7 +41,7 @@ pub use self::{
         Rate, Service, Tables, Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
-    store::write_atomically,
+    store::{sweep_unfinished, write_atomically},
     verify::{Decimal, Verify},
 };
 use self::{

@@ -14,6 +14,7 @@ mod history;
 mod load;
 mod look;
 mod passive;
+mod pins;
 mod probes;
 mod ramp;
 mod report;
@@ -55,7 +56,7 @@ use crate::{
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
     health::{self, AgentChange, Agents, Health, Monitor},
-    loader::Sizes,
+    loader::{Grip, Sizes},
     nexthop::{self, Resolver, Unresolved},
     plan::{self, BackendEntry, BackendId, Facts, ServiceId, Tables, Way},
 };
@@ -92,6 +93,8 @@ pub struct Setup {
     pub interfaces: Vec<String>,
     /// The connection tables.
     pub connections: Arc<Connections>,
+    /// The grip on the pins.
+    pub grip: Grip,
 }
 
 /// The controller.
@@ -113,6 +116,7 @@ pub struct Controller {
     last_look: Instant,
     next_reminder: Instant,
     audit: look::Audit,
+    pins: pins::Keeper,
     asked: Agents<BackendKey>,
     agents_wanted: HashSet<BackendKey>,
     resolver: Resolver,
@@ -156,7 +160,7 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, state_dir, sizes, interfaces, connections } = setup;
+        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip } = setup;
         let (exceptions, unreadable) = store::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
             error!("{unreadable}");
@@ -181,6 +185,7 @@ impl Controller {
             last_look: Instant::now(),
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
+            pins: pins::Keeper::new(grip),
             state_dir,
             ways: known_ways(applier.held()),
             path,

@@ -43,6 +43,7 @@ impl Controller {
             }),
             config_edited: self.configuration.edited(),
             confirmation: self.configuration.confirmation(),
+            troubles: self.troubles(),
         };
         let services = self.loaded.config.services.iter();
         let removed = self.removed().map(|(id, entry)| {
@@ -60,6 +61,12 @@ impl Controller {
                 .collect::<Result<_>>()?,
             removed: removed.collect::<Result<_>>()?,
         })
+    }
+
+    /// What keeps the daemon from working as it should.
+    fn troubles(&self) -> Vec<String> {
+        let pins = self.pins.lost().map(ToOwned::to_owned);
+        [pins, self.configuration.unrecorded()].into_iter().flatten().collect()
     }
 
     fn service_status(&self, service: &Service) -> Result<ServiceStatus> {

@@ -54,6 +54,7 @@ impl Controller {
     ) -> Result<(u64, Vec<String>), Refused> {
         let wanted = self.plan(&loaded).map_err(|error| Refused::Invalid(error.to_string()))?;
         let notes = self.guard(&loaded, &wanted, force)?;
+        self.configuration.record_start(&self.loaded.text).map_err(Refused::Failed)?;
         let history = &self.configuration.history;
         let prepared = history.prepare(&loaded.text, peer, what).map_err(Refused::Failed)?;
         if !on_disk && let Err(error) = write_atomically(&self.path, &loaded.text) {

@@ -13,10 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, ensure};
-use aya::{
-    Ebpf,
-    maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray},
-};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use bytemuck::Zeroable as _;
 use lb_common::{
@@ -34,7 +31,7 @@ use lb_common::{
 };
 
 use self::family::FamilyTables;
-use super::{Dataplane, Filter, Scope, Written, pod::Raw};
+use super::{Dataplane, Filter, Maps, Scope, Written, pod::Raw};
 use crate::{
     bpf,
     config::{PrefixLists, Protocol},
@@ -67,37 +64,29 @@ pub struct Kernel {
     backend_records: RawArray<BackendRecord>,
 }
 
-fn take<T>(object: &mut Ebpf, name: &str) -> Result<T>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    let map = object.take_map(name).ok_or_else(|| anyhow!("the program has no map {name}"))?;
-    T::try_from(map).with_context(|| format!("map {name}"))
-}
-
 impl Kernel {
-    /// Takes the tables out of a loaded object.
+    /// Takes the tables out of all.
     ///
     /// # Errors
     ///
     /// Where a table is missing or of another type.
-    pub fn new(object: &mut Ebpf) -> Result<Self> {
-        let v4 = FamilyTables::<Addr4>::new(object, &family::V4)?;
+    pub fn new(maps: &mut Maps) -> Result<Self> {
+        let v4 = FamilyTables::<Addr4>::new(maps, &family::V4)?;
         Ok(Self {
             unconfirmed_mask: v4.places().saturating_sub(1),
             v4,
-            v6: FamilyTables::new(object, &family::V6)?,
-            filter: take(object, names::ADDRESS_FILTER)?,
-            rings: take(object, names::RINGS)?,
-            node: take(object, names::NODE)?,
-            service_cursors: take(object, names::SERVICE_CURSORS)?,
-            service_settings: take(object, names::SERVICE_SETTINGS)?,
-            tunnels: take(object, names::TUNNELS)?,
-            backend_states: take(object, names::BACKEND_STATES)?,
-            counters: take(object, names::BACKEND_COUNTERS)?,
-            verdicts: take(object, names::VERDICTS)?,
-            service_records: take(object, names::SERVICE_RECORDS)?,
-            backend_records: take(object, names::BACKEND_RECORDS)?,
+            v6: FamilyTables::new(maps, &family::V6)?,
+            filter: maps.take(names::ADDRESS_FILTER)?,
+            rings: maps.take(names::RINGS)?,
+            node: maps.take(names::NODE)?,
+            service_cursors: maps.take(names::SERVICE_CURSORS)?,
+            service_settings: maps.take(names::SERVICE_SETTINGS)?,
+            tunnels: maps.take(names::TUNNELS)?,
+            backend_states: maps.take(names::BACKEND_STATES)?,
+            counters: maps.take(names::BACKEND_COUNTERS)?,
+            verdicts: maps.take(names::VERDICTS)?,
+            service_records: maps.take(names::SERVICE_RECORDS)?,
+            backend_records: maps.take(names::BACKEND_RECORDS)?,
         })
     }
 
