@@ -169,7 +169,7 @@ async fn control(
     (pins, pins_lock): (&Pins, File),
     (listener, reloads): (UnixListener, Signal),
 ) -> Result<(), StartFailed> {
-    let Datapath { mut programs, tables, connections, sizes, .. } = datapath;
+    let Datapath { mut programs, tables, connections, sizes, taken_over, .. } = datapath;
     let node = loaded.config.node.clone();
     // Attached before the tables are written: over empty tables the program passes everything.
     programs
@@ -192,7 +192,10 @@ async fn control(
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
-    controller.settle().await;
+    if !taken_over {
+        // Otherwise nobody waits for it: what was at work goes on.
+        controller.settle().await;
+    }
     let (commands, queue) = mpsc::channel(64);
     let stop = stop_signal().map_err(StartFailed::Later)?;
     info!(

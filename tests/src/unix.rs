@@ -25,7 +25,8 @@ pub fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<(u16, 
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).context("read the answer")?;
     let answer = String::from_utf8(answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no end of its head")?;
+    let (head, body) =
+        answer.split_once("\r\n\r\n").context("the answer has no end of its head")?;
     let status = head.split(' ').nth(1).context("the answer has no status")?.parse()?;
     Ok((status, body.to_owned()))
 }

@@ -28,7 +28,7 @@ const MOST: usize = 512;
 /// Of the files that the process may have open, the part that they may take.
 const PART: u64 = 4;
 /// How long a client may take from its connection, or its last answer, to the end of a request's head.
-const HEAD: Duration = Duration::from_secs(10);
+const HEAD: Duration = Duration::from_secs(5);
 /// How long requests may take that are under way when the daemon stops.
 const LAST: Duration = Duration::from_secs(30);
 /// How soon the next one is accepted where the system had none to give.

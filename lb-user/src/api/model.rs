@@ -79,7 +79,8 @@ pub struct Repair {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// How the program is attached: `native`, `generic`, or `none` where it is not (any more).
+    /// How the program is attached: `native`, `generic`, or `none` where it is not (any more); `unknown`
+    /// where the kernel could not be asked.
     pub mode: String,
 }
 

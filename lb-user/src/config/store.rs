@@ -34,7 +34,8 @@ pub fn write_atomically(path: &Path, text: &str) -> Result<()> {
 
 /// What to do about a disk that took nothing more.
 fn way_out(error: &anyhow::Error) -> &'static str {
-    let cause = |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<io::Error>()?.kind());
+    let cause =
+        |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<io::Error>()?.kind());
     match error.chain().find_map(cause) {
         Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
             " (make room there, and try again)"

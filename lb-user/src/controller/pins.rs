@@ -30,6 +30,13 @@ impl Keeper {
 }
 
 impl Controller {
+    /// Says at the end what ends with the daemon.
+    pub(super) fn say_goodbye(&self) {
+        if self.pins.lost().is_some() {
+            error!("the data path is not pinned, and ends with this daemon");
+        }
+    }
+
     /// Looks at the pins when it is time to.
     pub(super) fn check_pins(&mut self, now: Instant) {
         if now < self.pins.next {

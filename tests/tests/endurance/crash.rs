@@ -58,18 +58,17 @@ impl Random {
 }
 
 /// Everything below a directory, by its name alone.
-fn names(directory: &Path) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+pub(crate) fn names(directory: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
     for entry in fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         if entry.file_type().unwrap().is_dir() {
-            let below = super::crash::names(&entry.path());
-            names.extend(below.into_iter().map(|below| format!("{name}/{below}")));
+            found.extend(names(&entry.path()).into_iter().map(|below| format!("{name}/{below}")));
         }
-        names.insert(name);
+        found.insert(name);
     }
-    names
+    found
 }
 
 /// The stage, and the two texts between which every change goes.

@@ -12,8 +12,7 @@ use evenkeel_tests::{
 #[test]
 fn a_second_daemon_is_refused_and_told_who_is_there() {
     let mut stage = Stage::new(Wiring::Switched, 2, Settings::web).unwrap();
-    let load =
-        Load::start(stage.client(), Family::V4.service(80), Pattern::default()).unwrap();
+    let load = Load::start(stage.client(), Family::V4.service(80), Pattern::default()).unwrap();
     load.proceed(50).unwrap();
     let balancer = &stage.balancer;
     let elsewhere = |name: &str| balancer.scratch().join(name);
