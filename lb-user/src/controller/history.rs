@@ -10,7 +10,9 @@ use std::{
     fs::{self, File, Permissions},
     io::{ErrorKind, Write as _},
     os::unix::fs::PermissionsExt as _,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
     time::SystemTime,
 };
 
@@ -79,6 +81,10 @@ impl History {
         fs::create_dir_all(directory)
             .with_context(|| format!("make directory {}", directory.display()))?;
         // Texts may hold what the configuration's own mode hides.
+        let mode = fs::metadata(directory).map(|found| found.permissions().mode() & 0o7777);
+        if mode.is_ok_and(|mode| mode == 0o700) {
+            return Ok(());
+        }
         fs::set_permissions(directory, Permissions::from_mode(0o700))
             .with_context(|| format!("set the mode of {}", directory.display()))
     }
@@ -138,8 +144,14 @@ impl History {
             if !self.directory.exists() {
                 self.make()?;
             }
-            durable(&prepared.text, text.as_bytes())?;
-            durable(&prepared.waiting, &serde_json::to_vec(&prepared.entry)?)?;
+            let text = fresh(&prepared.text, text.as_bytes())?;
+            let waiting = fresh(&prepared.waiting, &serde_json::to_vec(&prepared.entry)?)?;
+            // At the same time: the file system's journal is written once for both.
+            thread::scope(|scope| {
+                let other = scope.spawn(|| text.sync_all());
+                waiting.sync_all()?;
+                other.join().unwrap_or_else(|panicked| resume_unwind(panicked))
+            })?;
             Ok(File::open(&self.directory)?.sync_all()?)
         };
         write().with_context(|| {
@@ -259,15 +271,15 @@ impl Drop for Prepared {
     }
 }
 
-/// Writes a file anew and flushes it.
-fn durable(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file anew. It is still to be flushed.
+fn fresh(path: &Path, bytes: &[u8]) -> Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
-    Ok(file.sync_all()?)
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ impl Controller {
         now: Instant,
     ) -> bool {
         let mut ejected = Vec::new();
-        let held = self.applier.held();
+        let held = self.applier.held().index();
         for service in &self.loaded.config.services {
             let Some(policy) = service.availability.passive else { continue };
             let Some((_, entry)) = held.service(&service.name) else { continue };

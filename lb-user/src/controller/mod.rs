@@ -243,7 +243,7 @@ impl Controller {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.command(command).await,
-                    None => return,
+                    None => return self.say_goodbye(),
                 },
                 Some(change) = self.events.health.recv() => {
                     self.note_health(change);
@@ -319,8 +319,9 @@ impl Controller {
     /// Notes who gets new connections: from now on its share grows.
     fn note_joined(&mut self) {
         let now = Instant::now();
+        let config = self.loaded.config.index();
         for entry in self.applier.held().backends.values().filter(|entry| entry.active) {
-            let service = self.loaded.config.service(&entry.service);
+            let service = config.service(&entry.service);
             let over = service.and_then(|service| service.availability.slow_start);
             let key = (entry.service.clone(), entry.name.clone());
             self.condition.ramps.joined(&key, over, now);
@@ -341,7 +342,7 @@ impl Controller {
 
     /// Tells the sweep how long each service's connections may be idle.
     fn note_timing(&self) {
-        let held = self.applier.held();
+        let held = self.applier.held().index();
         let of = |service: &crate::config::Service| {
             let (id, _) = held.service(&service.name)?;
             Some((id, Lifetimes::of(&service.timeouts)))
@@ -482,9 +483,9 @@ impl Controller {
 /// server.
 fn known_health(loaded: &Loaded, held: &Tables) -> HashMap<BackendKey, Health> {
     let rings = held.services.values().flat_map(|service| &service.ring.slots);
+    let config = loaded.config.index();
     let configured = |entry: &&BackendEntry| {
-        let service = loaded.config.service(&entry.service);
-        let backend = service.and_then(|service| service.backend(&entry.name));
+        let backend = config.backend(&entry.service, &entry.name);
         backend.is_some_and(|backend| backend.address == entry.address)
     };
     rings

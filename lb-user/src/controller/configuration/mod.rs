@@ -168,7 +168,9 @@ impl Keeper {
     #[must_use]
     pub fn unrecorded(&self) -> Option<String> {
         let Unrecorded { why, .. } = self.unrecorded.as_ref()?;
-        Some(format!("what the daemon started with is not in the history, and changes are refused: {why}"))
+        Some(format!(
+            "what the daemon started with is not in the history, and changes are refused: {why}"
+        ))
     }
 
     /// What is with the file on the disk; `None`: it is what is at work.

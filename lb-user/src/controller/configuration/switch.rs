@@ -109,10 +109,11 @@ fn carried(
     held: &Tables,
 ) -> HashMap<BackendKey, Health> {
     let (active, mut carried) = (active(held), HashMap::new());
+    let old = old.index();
     for service in new.services.iter().filter(|service| service.health.timing().is_some()) {
         let known = old.service(&service.name);
         for backend in &service.backends {
-            let same = known.and_then(|service| service.backend(&backend.name));
+            let same = old.backend(&service.name, &backend.name);
             if same.is_none_or(|same| same.address != backend.address) {
                 continue;
             }
