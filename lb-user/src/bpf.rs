@@ -15,7 +15,9 @@ use std::{
 use bytemuck::{Pod, Zeroable};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_DETACH: libc::c_long = 34;
@@ -45,7 +47,7 @@ struct ElementAttr {
     flags: u64,
 }
 
-/// `union bpf_attr`'s member of `BPF_OBJ_GET`.
+/// `union bpf_attr`'s member of `BPF_OBJ_PIN` and `BPF_OBJ_GET`.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 struct ObjectAttr {
@@ -59,6 +61,27 @@ struct ObjectAttr {
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 struct LinkAttr {
     link_fd: u32,
+}
+
+/// `union bpf_attr`'s `info` member.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct InfoAttr {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// `struct bpf_link_info` of a link to an interface, as far as it is read.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    padding: u32,
+    interface: u32,
+    rest: u32,
 }
 
 /// Calls `bpf(2)`. The kernel may write to the attribute, also where it fails.
@@ -77,12 +100,52 @@ fn bpf<A: Pod>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> 
 ///
 /// What the kernel answered.
 pub fn detach_link(path: &Path) -> io::Result<()> {
+    let link = open_pin(path)?;
+    bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw_fd(link.as_fd()) }).map(drop)
+}
+
+/// Opens what is pinned at `path`: a program, a link or a map.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = ObjectAttr { pathname: name.as_ptr() as u64, ..ObjectAttr::default() };
     let fd = i32::try_from(bpf(BPF_OBJ_GET, &mut attr)?).map_err(io::Error::other)?;
     // SAFETY: the kernel just opened it for us.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw_fd(link.as_fd()) }).map(drop)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins a program, a link or a map at `path`, where nothing may be yet.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjectAttr {
+        pathname: name.as_ptr() as u64,
+        bpf_fd: raw_fd(object),
+        ..ObjectAttr::default()
+    };
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Whether a link of an XDP program still holds its interface: one that is deleted lets go.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn link_holds(link: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut info = LinkInfo::default();
+    let mut attr = InfoAttr {
+        bpf_fd: raw_fd(link),
+        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info.interface != 0)
 }
 
 fn raw_fd(map: BorrowedFd<'_>) -> u32 {

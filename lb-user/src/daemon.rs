@@ -9,14 +9,15 @@ mod manager;
 mod privileges;
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use aya_log::EbpfLogger;
 use nix::sys::signal::{SigSet, Signal};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal as Hangups, SignalKind, signal},
@@ -25,13 +26,15 @@ use tokio::{
 use tracing::{error, info, warn};
 
 use crate::{
+    admin::store,
     api::{self, Peer, Socket},
-    config::{Config, HostFacts, Invalid, Loaded, Severity},
+    config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
     controller::{
         Command, ConfigurationCommand, Connections, Controller, Manner, Setup,
         configuration::pending,
     },
-    loader::{self, Datapath, Pins},
+    loader::{self, Datapath, Grip, Pins},
+    lock,
 };
 
 /// Where a daemon's things are.
@@ -79,41 +82,25 @@ pub fn check(path: &Path) -> Result<Loaded> {
     Ok(loaded)
 }
 
-/// Takes the lock that a running daemon holds on its data path.
+/// Takes the lock that a running daemon holds on its state.
 ///
 /// # Errors
 ///
-/// Where another process holds it.
+/// Where another process holds it: says which.
 pub fn lock(state_dir: &Path) -> Result<File> {
     fs::create_dir_all(state_dir)
         .with_context(|| format!("make directory {}", state_dir.display()))?;
-    let path = state_dir.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(&path)
-        .with_context(|| format!("open {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => {
-            file.set_len(0)?;
-            fs::write(&path, std::process::id().to_string())
-                .with_context(|| format!("write {}", path.display()))?;
-            Ok(file)
-        }
-        Err(TryLockError::WouldBlock) => {
-            let holder = fs::read_to_string(&path).unwrap_or_default();
-            bail!(
-                "a daemon (process {}) works with {} already; stop it first, or choose another \
-                 --state-dir",
-                holder.trim(),
-                state_dir.display()
-            )
-        }
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("lock {}", path.display()))
-        }
+    lock::take(state_dir, "--state-dir")
+}
+
+/// Lets this process open as many files as it may: each probe under way needs a socket.
+fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit != raised
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        warn!("cannot raise the limit of open files from {:?}: {error}", limit.current);
     }
 }
 
@@ -125,8 +112,9 @@ pub fn lock(state_dir: &Path) -> Result<File> {
 pub fn run(paths: Paths, drops_too: bool) -> Result<()> {
     // Held back from now on, so that a reload that comes too early does not end the daemon.
     hangups().thread_block().context("hold back SIGHUP")?;
+    raise_limit();
     let prepared = prepare(paths, drops_too)?;
-    privileges::keep_needed([&prepared.paths.config, &prepared.paths.state_dir.join("lock")])?;
+    privileges::keep_needed([&prepared.paths.config, &prepared.paths.state_dir.join("history")])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(prepared));
     runtime.shutdown_background();
@@ -146,11 +134,15 @@ struct Prepared {
     socket: Socket,
     datapath: Datapath,
     pins: Pins,
-    _lock: File,
+    pins_lock: File,
+    _state_lock: File,
 }
 
 fn prepare(paths: Paths, drops_too: bool) -> Result<Prepared> {
-    let lock = lock(&paths.state_dir)?;
+    let state_lock = lock(&paths.state_dir)?;
+    for file in [&paths.config, &store::path(&paths.state_dir), &pending::file(&paths.state_dir)] {
+        sweep_unfinished(file);
+    }
     pending::recover(&paths.state_dir, &paths.config, || check(&paths.config).map(drop))?;
     let loaded = check(&paths.config)?;
     for warning in &loaded.warnings {
@@ -159,6 +151,7 @@ fn prepare(paths: Paths, drops_too: bool) -> Result<Prepared> {
     let socket = api::bind(&paths.socket)?;
     let pins = Pins::new(&paths.bpffs);
     pins.prepare()?;
+    let pins_lock = pins.lock()?;
     let datapath = loader::load(&pins, &loaded.config.tables, drops_too)?;
     if datapath.taken_over {
         info!(pins = %paths.bpffs.display(), "data path taken over, connections and counters kept");
@@ -170,11 +163,11 @@ fn prepare(paths: Paths, drops_too: bool) -> Result<Prepared> {
             );
         }
     }
-    Ok(Prepared { paths, loaded, socket, datapath, pins, _lock: lock })
+    Ok(Prepared { paths, loaded, socket, datapath, pins, pins_lock, _state_lock: state_lock })
 }
 
 async fn serve(prepared: Prepared) -> Result<()> {
-    let Prepared { paths, loaded, socket, mut datapath, pins, _lock } = prepared;
+    let Prepared { paths, loaded, socket, mut datapath, pins, pins_lock, _state_lock } = prepared;
     let reloads = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     hangups().thread_unblock().context("take SIGHUP")?;
     info!("the tables take about {} MB of kernel memory", loader::memory(&datapath.sizes) >> 20);
@@ -182,7 +175,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
         log_drops(logger).context("listen to the program's log")?;
     }
     let fresh = !datapath.taken_over;
-    let result = control(&paths, loaded, datapath, &pins, (socket, reloads)).await;
+    let result = control(&paths, loaded, datapath, (&pins, pins_lock), (socket, reloads)).await;
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
         // Nothing was balanced yet: leave no trace.
         drop(pins.remove_all());
@@ -211,17 +204,19 @@ async fn control(
     paths: &Paths,
     loaded: Loaded,
     datapath: Datapath,
-    pins: &Pins,
+    (pins, pins_lock): (&Pins, File),
     (socket, reloads): (Socket, Hangups),
 ) -> Result<(), StartFailed> {
-    let Datapath { mut programs, tables, connections, sizes, .. } = datapath;
+    let Datapath { mut programs, tables, connections, sizes, taken_over, .. } = datapath;
     let node = loaded.config.node.clone();
     // Attached before the tables are written: over empty tables the program passes everything.
     programs
         .balancer_mut()
         .and_then(|program| loader::attach(program, pins, &node.interfaces, node.xdp_mode))
         .map_err(StartFailed::BeforeTraffic)?;
+    let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let setup = Setup {
+        grip,
         path: paths.config.clone(),
         state_dir: paths.state_dir.clone(),
         loaded,
@@ -235,7 +230,10 @@ async fn control(
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
-    controller.settle().await;
+    if !taken_over {
+        // Otherwise nobody waits for it: what was at work goes on.
+        controller.settle().await;
+    }
     let (commands, queue) = mpsc::channel(64);
     let stop = stop_signal().map_err(StartFailed::Later)?;
     info!(
@@ -298,5 +296,7 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
 /// Where a daemon still works with it, or a pin cannot be removed.
 pub fn detach(paths: &Paths) -> Result<Vec<String>> {
     let _lock = lock(&paths.state_dir)?;
-    Pins::new(&paths.bpffs).remove_all()
+    let pins = Pins::new(&paths.bpffs);
+    let _pins_lock = if pins.root().exists() { Some(pins.lock()?) } else { None };
+    pins.remove_all()
 }

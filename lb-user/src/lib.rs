@@ -17,6 +17,7 @@ pub mod dataplane;
 pub mod decap;
 pub mod health;
 pub mod loader;
+mod lock;
 mod netdevice;
 pub mod nexthop;
 pub mod plan;

@@ -124,6 +124,41 @@ impl Balancer {
         Ok(())
     }
 
+    /// Starts the daemon and does not wait until it answers.
+    pub fn launch(&mut self) -> Result<()> {
+        ensure!(self.daemon.is_none(), "a daemon runs already");
+        let process = Process::start("daemon", self.run_command(), self.directory.path())?;
+        self.daemon = Some(process);
+        Ok(())
+    }
+
+    /// The daemon's process id.
+    pub fn process_id(&self) -> Result<u32> {
+        Ok(self.daemon.as_ref().context("no daemon runs")?.id())
+    }
+
+    /// Has the next daemon pin below this directory, which is on a BPF file system.
+    pub fn pin_below(&mut self, directory: &Path) {
+        self.bpffs = directory.to_owned();
+    }
+
+    /// Runs `evenkeel run` with other places, such as `--socket PATH`, where it has to end by itself.
+    pub fn run_elsewhere(&self, places: &[(&str, &Path)]) -> Result<Outcome> {
+        let mut command = self.command(&["run"]);
+        let (socket, state) = (self.socket_path(), self.state_path());
+        let usual: [(&str, &Path); 3] =
+            [("--socket", &socket), ("--state-dir", &state), ("--bpffs", &self.bpffs)];
+        command.arg("--config").arg(self.config_path());
+        for (option, path) in usual {
+            let other = places.iter().find(|(other, _)| *other == option);
+            command.arg(option).arg(other.map_or(path, |(_, path)| path));
+        }
+        let mut process = Process::start("elsewhere", command, self.directory.path())?;
+        let status = process.wait(PATIENCE)?;
+        let (code, stderr) = (status.code().unwrap_or(-1), process.output());
+        Ok(Outcome { code, stdout: String::new(), stderr })
+    }
+
     /// Runs `evenkeel run` with a configuration that it has to refuse, and tells how it ended.
     pub fn run_refused(&self) -> Result<Outcome> {
         let mut process = Process::start("refused", self.run_command(), self.directory.path())?;

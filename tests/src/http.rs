@@ -40,7 +40,12 @@ pub struct Connection {
 impl Connection {
     /// Connects within [`DEADLINE`], which also bounds every later read and write.
     pub fn open(server: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&server, DEADLINE).context("connect")?;
+        Self::open_within(server, DEADLINE)
+    }
+
+    /// The same, where the handshake has to be over within `limit`.
+    pub fn open_within(server: SocketAddr, limit: Duration) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, limit).context("connect")?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;

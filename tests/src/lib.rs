@@ -21,6 +21,7 @@ pub mod stage;
 pub mod systemd;
 pub mod topology;
 pub mod transfer;
+pub mod unix;
 pub mod wait;
 pub mod wire;
 pub mod wrk;

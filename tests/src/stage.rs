@@ -48,12 +48,18 @@ impl Stage {
 
     /// The same on a lab that stands already.
     pub fn on(lab: Lab, settings: &Settings) -> Result<Self> {
+        Self::on_text(lab, &settings.to_string())
+    }
+
+    /// The same with a configuration as text.
+    pub fn on_text(lab: Lab, configuration: &str) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("evenkeel-stage-").tempdir()?;
         fs::create_dir(directory.path().join("files")).context("make the files directory")?;
         let files = directory.path().join("files");
         let start = |host| Nginx::start(host, directory.path(), &files);
         let nginx = lab.backends.iter().map(start).collect::<Result<_>>()?;
-        let balancer = Balancer::start(&lab, settings)?;
+        let mut balancer = Balancer::prepare(&lab, configuration)?;
+        balancer.run()?;
         Ok(Self { balancer, nginx, lab, directory })
     }
 

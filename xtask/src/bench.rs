@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: what a packet costs, and how many requests a second go through.
+//! `cargo xtask bench`: what a packet costs, how many requests a second go through, and what the
+//! controller takes for many services.
 //!
 //! The measuring itself is a bench target of the tests' package, which knows the loader. What is
 //! here builds all that it takes, optimised, and starts it.
@@ -41,6 +42,7 @@ const PEERS: [(&str, &str); 3] = [
 enum Part {
     Packets,
     Requests,
+    Scale,
 }
 
 impl Part {
@@ -48,6 +50,7 @@ impl Part {
         match self {
             Self::Packets => "packets",
             Self::Requests => "requests",
+            Self::Scale => "scale",
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use http_body_util::{BodyExt as _, Full};
@@ -14,12 +15,16 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, time::sleep};
 
 use super::{
     access::{ADMINS, READERS},
     problem::Problem,
 };
+
+/// How long a client waits until a busy daemon accepts its connection, and how often it tries.
+const TURN: Duration = Duration::from_secs(30);
+const BETWEEN_TRIES: Duration = Duration::from_millis(20);
 
 /// A daemon's API.
 pub struct Client {
@@ -73,6 +78,22 @@ impl Client {
         self.send(Method::GET, path, None::<&()>).await
     }
 
+    /// Connects; waits for its turn where many do at the same time.
+    async fn connect(&self) -> io::Result<UnixStream> {
+        let began = Instant::now();
+        loop {
+            match UnixStream::connect(&self.socket).await {
+                // The socket's backlog is full.
+                Err(error)
+                    if error.kind() == io::ErrorKind::WouldBlock && began.elapsed() < TURN =>
+                {
+                    sleep(BETWEEN_TRIES).await;
+                }
+                connected => return connected,
+            }
+        }
+    }
+
     /// Sends a request with a JSON body, where there is one.
     ///
     /// # Errors
@@ -85,7 +106,7 @@ impl Client {
         body: Option<&B>,
     ) -> Result<T, ClientError> {
         let garbled = |error: &dyn std::fmt::Display| ClientError::Garbled(error.to_string());
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
+        let stream = self.connect().await.map_err(|error| {
             let socket = self.socket.clone();
             match error.kind() {
                 io::ErrorKind::PermissionDenied => ClientError::Denied { socket },

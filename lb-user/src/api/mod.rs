@@ -3,6 +3,7 @@
 mod access;
 mod client;
 pub mod configuration;
+mod connections;
 mod groups;
 mod health;
 pub mod model;

@@ -60,6 +60,9 @@ pub struct Daemon {
     /// The change that waits for its confirmation; absent where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub confirmation: Option<Confirmation>,
+    /// What keeps the daemon from working as it should, each with the way out; empty: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub troubles: Vec<String>,
 }
 
 /// A difference between the kernel's tables and what was written to them.
@@ -76,7 +79,8 @@ pub struct Repair {
 pub struct Interface {
     /// Its name.
     pub name: String,
-    /// How the program is attached: `native`, `generic`, or `none` where it is not (any more).
+    /// How the program is attached: `native`, `generic`, or `none` where it is not (any more); `unknown`
+    /// where the kernel could not be asked.
     pub mode: String,
 }
 

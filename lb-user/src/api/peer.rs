@@ -3,13 +3,12 @@
 use std::{convert::Infallible, fmt};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, connect_info::Connected},
+    extract::{ConnectInfo, FromRequestParts},
     http::request::Parts,
-    serve::IncomingStream,
 };
 use nix::unistd::{Uid, User};
 use serde::{Deserialize, Serialize};
-use tokio::net::UnixListener;
+use tokio::net::UnixStream;
 
 use super::groups;
 
@@ -79,11 +78,12 @@ impl Credentials {
     }
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Credentials {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+impl Credentials {
+    /// Those of whoever is at the other end.
+    pub(super) fn of(stream: &UnixStream) -> Self {
         // What the kernel does not tell, nobody has.
-        let mut groups = groups::of_peer(stream.io()).unwrap_or_default();
-        let credentials = stream.io().peer_cred().ok();
+        let mut groups = groups::of_peer(stream).unwrap_or_default();
+        let credentials = stream.peer_cred().ok();
         groups.extend(credentials.map(|credentials| credentials.gid()));
         Self { uid: credentials.map(|credentials| credentials.uid()), groups }
     }
@@ -106,9 +106,10 @@ mod tests {
     use std::time::Duration;
 
     use axum::{Router, routing::get};
+    use tokio::net::UnixListener;
 
     use super::*;
-    use crate::api::Client;
+    use crate::api::{Client, connections};
 
     #[test]
     fn a_peer_reads_by_name_where_it_has_one() {
@@ -123,8 +124,7 @@ mod tests {
         let socket = directory.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
         let router = Router::new().route("/", get(async |peer: Peer| axum::Json(peer)));
-        let service = router.into_make_service_with_connect_info::<Credentials>();
-        tokio::spawn(async move { axum::serve(listener, service).await });
+        tokio::spawn(connections::serve(listener, router, std::future::pending()));
         let client = Client::new(&socket);
         let asked = tokio::time::timeout(Duration::from_secs(30), client.get::<Peer>("/"));
         assert_eq!(asked.await.unwrap().unwrap(), Peer::of(Uid::effective().as_raw()));

@@ -2,10 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::{
-        fs::PermissionsExt as _,
-        net::{UnixListener as StdListener, UnixStream},
-    },
+    os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::Path,
 };
 
@@ -20,6 +17,10 @@ use axum::{
     middleware,
     routing::{delete, get, post, put},
 };
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt::socket_peercred},
+};
 use serde::Deserialize;
 use tokio::{
     net::UnixListener,
@@ -27,9 +28,8 @@ use tokio::{
 };
 
 use super::{
-    Access, Peer, access, configuration,
+    Access, Peer, access, configuration, connections,
     model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
-    peer::Credentials,
     problem::Problem,
 };
 use crate::{
@@ -57,9 +57,9 @@ pub fn bind(path: &Path) -> Result<Socket> {
         fs::create_dir_all(directory)
             .with_context(|| format!("make directory {}", directory.display()))?;
     }
-    if UnixStream::connect(path).is_ok() {
+    if let Some(process) = holder(path) {
         bail!(
-            "a daemon answers on {} already; stop it first, or choose another --socket",
+            "a daemon ({process}) listens on {} already; stop it first, or choose another --socket",
             path.display()
         );
     }
@@ -79,6 +79,22 @@ pub fn bind(path: &Path) -> Result<Socket> {
     Ok(Socket { listener, access })
 }
 
+/// Who listens on a socket, like `process 4711`; `None` where nobody does.
+fn holder(path: &Path) -> Option<String> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let asking = rustix::net::socket_with(family, kind, flags, None).ok()?;
+    match rustix::net::connect(&asking, &SocketAddrUnix::new(path).ok()?) {
+        Ok(()) => {
+            let process = socket_peercred(&asking).map(|peer| peer.pid.as_raw_pid());
+            Some(process.map_or("process unknown".to_owned(), |id| format!("process {id}")))
+        }
+        // Its backlog is full.
+        Err(Errno::AGAIN) => Some("process unknown".to_owned()),
+        Err(_) => None,
+    }
+}
+
 /// Serves the API until `stop` resolves; requests under way are finished.
 ///
 /// # Errors
@@ -92,8 +108,7 @@ pub async fn serve(
     let Socket { listener, access } = socket;
     let listener = UnixListener::from_std(listener).context("serve the API")?;
     let router = router(commands).layer(middleware::from_fn_with_state(access, access::guard));
-    let service = router.into_make_service_with_connect_info::<Credentials>();
-    axum::serve(listener, service).with_graceful_shutdown(stop).await.context("serve the API")
+    connections::serve(listener, router, stop).await.context("serve the API")
 }
 
 fn router(commands: Commands) -> Router {

@@ -14,6 +14,7 @@ mod diagnostic;
 pub mod edit;
 mod endpoint;
 mod host;
+mod index;
 mod model;
 mod prefix;
 mod rules;
@@ -36,12 +37,13 @@ pub use self::{
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
     host::HostFacts,
+    index::Index,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, Passive, PortRange, Probe,
         Rate, Service, Tables, Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
-    store::write_atomically,
+    store::{sweep_unfinished, write_atomically},
     verify::{Decimal, Verify},
 };
 use self::{
@@ -73,6 +75,17 @@ struct Places {
     interfaces: Vec<Position>,
     source_addresses: Vec<Position>,
     service_addresses: Vec<Position>,
+}
+
+impl Loaded {
+    /// The same as the contents of the file at `path`, which diagnostics name.
+    pub(crate) fn of_file(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.file);
+        for warning in &mut self.warnings {
+            path.clone_into(&mut warning.file);
+        }
+        self
+    }
 }
 
 impl Config {

@@ -13,6 +13,9 @@ use anyhow::{Context, Result};
 /// The mode of a file that was not there before; the umask takes its share.
 const NEW_FILE_MODE: u32 = 0o644;
 
+/// How the names of files end that are to replace another.
+const UNFINISHED: &str = ".evenkeel-tmp";
+
 /// Replaces the file at `path` by `text`, so that a reader or a crash sees the old text or the new
 /// one and nothing between.
 ///
@@ -23,7 +26,41 @@ const NEW_FILE_MODE: u32 = 0o644;
 /// Names the step that failed; the old file is then as it was, except that a failed flush of the
 /// directory leaves the new file in place.
 pub fn write_atomically(path: &Path, text: &str) -> Result<()> {
-    replace(path, text).with_context(|| format!("write {}", path.display()))
+    replace(path, text).map_err(|error| {
+        let way_out = way_out(&error);
+        error.context(format!("write {}{way_out}", path.display()))
+    })
+}
+
+/// What to do about a disk that took nothing more.
+fn way_out(error: &anyhow::Error) -> &'static str {
+    let cause =
+        |cause: &(dyn std::error::Error + 'static)| Some(cause.downcast_ref::<io::Error>()?.kind());
+    match error.chain().find_map(cause) {
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            " (make room there, and try again)"
+        }
+        Some(io::ErrorKind::ReadOnlyFilesystem) => " (make it writable, and try again)",
+        _ => "",
+    }
+}
+
+/// Removes what a process that was killed left of a replacement of the file at `path`. Nobody else may
+/// be writing it.
+pub fn sweep_unfinished(path: &Path) {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let Some((directory, prefix)) = path.parent().zip(prefix(&path)) else { return };
+    // It is in nobody's way where it cannot be removed.
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(&prefix) && name.ends_with(UNFINISHED) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+fn prefix(target: &Path) -> Option<String> {
+    Some(format!(".{}-", target.file_name()?.to_string_lossy()))
 }
 
 fn replace(path: &Path, text: &str) -> Result<()> {
@@ -47,8 +84,8 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 
     // Until it is renamed, the file is removed when it goes out of scope.
     let mut file = tempfile::Builder::new()
-        .prefix(".evenkeel-")
-        .suffix(".tmp")
+        .prefix(&prefix(&target).unwrap_or_default())
+        .suffix(UNFINISHED)
         .permissions(Permissions::from_mode(NEW_FILE_MODE))
         .tempfile_in(directory)
         .with_context(|| format!("create a file in {}", directory.display()))?;

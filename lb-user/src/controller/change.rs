@@ -1,6 +1,6 @@
 //! Changes: the configuration file and the running data path, together or not at all.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
 use super::{Controller, condition};
 use crate::{
@@ -108,7 +108,7 @@ fn errors(diagnostics: &[Diagnostic]) -> String {
 }
 
 impl Change {
-    fn edit(&self, text: &str) -> Result<String, EditError> {
+    fn edit(&self, text: &str) -> Result<Loaded, EditError> {
         match self {
             Self::AddService(spec) => edit::add_service(text, spec),
             Self::RemoveService { name, .. } => edit::remove_service(text, name),
@@ -151,8 +151,14 @@ impl Controller {
     pub(super) async fn change(&mut self, change: Change, peer: &Peer) -> Result<Changed, Refused> {
         self.configuration.nothing_pending()?;
         let text = self.text_on_disk()?;
-        let loaded = Config::parse(&change.edit(&text)?, &self.path)
-            .map_err(|invalid| Refused::Invalid(errors(&invalid.diagnostics)))?;
+        let edited = change.edit(&text)?;
+        let loaded = if self.loaded.prefix_files.is_empty() {
+            edited.of_file(&self.path)
+        } else {
+            // With what is in the files that it names.
+            Config::parse(&edited.text, &self.path)
+                .map_err(|invalid| Refused::Invalid(errors(&invalid.diagnostics)))?
+        };
         self.same_prefix_files(&loaded)?;
         let host = match HostFacts::read() {
             Ok(facts) => loaded.check_host(&facts),
@@ -213,10 +219,10 @@ impl Controller {
 
     /// A backend that is added is cold: its share grows.
     pub(super) fn note_added(&mut self, new: &Loaded) {
+        let before = self.loaded.config.index();
         for service in &new.config.services {
-            let before = self.loaded.config.service(&service.name);
             for backend in &service.backends {
-                if before.is_none_or(|before| before.backend(&backend.name).is_none()) {
+                if before.backend(&service.name, &backend.name).is_none() {
                     self.condition.ramps.left(&condition::key(service, backend));
                 }
             }
@@ -246,13 +252,14 @@ pub(super) fn was_edited(path: &Path, harm: &str) -> String {
 
 /// The warnings that a change brought.
 pub(super) fn fresh(old: &Loaded, new: &Loaded, host: &[Diagnostic]) -> Vec<String> {
-    let said = |message: &str| old.warnings.iter().any(|warning| warning.message == message);
-    let known_address = |message: &str| {
-        old.config.services.iter().any(|service| message.contains(&format!("{:?}", service.name)))
-    };
-    let own = new.warnings.iter().filter(|warning| !said(&warning.message));
+    let said: HashSet<_> = old.warnings.iter().map(|warning| &warning.message).collect();
+    let known: HashSet<_> = old.config.services.iter().map(|service| &*service.name).collect();
+    // The service that a message is about is the word in quotes: names have none in them.
+    let is_known =
+        |message: &str| message.split('"').skip(1).step_by(2).any(|name| known.contains(name));
+    let own = new.warnings.iter().filter(|warning| !said.contains(&warning.message));
     let host = host
         .iter()
-        .filter(|found| found.severity == Severity::Warning && !known_address(&found.message));
+        .filter(|found| found.severity == Severity::Warning && !is_known(&found.message));
     own.chain(host).map(|found| format!("{}; {}", found.message, found.remedy)).collect()
 }

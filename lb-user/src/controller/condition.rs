@@ -159,9 +159,8 @@ impl Condition {
 
     /// Forgets backends that are configured no longer, but for what people decided.
     pub fn settle(&mut self, config: &Config, now: Instant) {
-        let known = |(service, backend): &BackendKey| {
-            config.service(service).is_some_and(|service| service.backend(backend).is_some())
-        };
+        let config = config.index();
+        let known = |(service, backend): &BackendKey| config.backend(service, backend).is_some();
         self.watch.settle(now, known);
         self.ramps.settle(now, known);
     }

@@ -21,8 +21,8 @@ impl Controller {
         force: bool,
     ) -> Result<Vec<String>, Refused> {
         let mut notes = Vec::new();
+        let (held, wanted) = (self.applier.held().index(), wanted.index());
         for service in &loaded.config.services {
-            let held = self.applier.held();
             let Some((_, before)) = held.service(&service.name) else { continue };
             let Some((_, after)) = wanted.service(&service.name) else { continue };
             let (had, left) = (before.ring.members.len(), after.ring.members.len());

@@ -10,7 +10,9 @@ use std::{
     fs::{self, File, Permissions},
     io::{ErrorKind, Write as _},
     os::unix::fs::PermissionsExt as _,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
     time::SystemTime,
 };
 
@@ -55,24 +57,36 @@ pub struct Prepared {
 }
 
 impl History {
-    /// Opens the history of a state directory; makes an empty one where there is none. An entry that
-    /// a crash left half-way counts if its text is `current`.
+    /// Opens the history of a state directory; makes an empty one where there is none and it can be made.
+    /// An entry that a crash left half-way counts if its text is `current`.
     ///
     /// # Errors
     ///
-    /// Where the directory cannot be made or read. An entry that cannot be read is passed over with a
+    /// Where the directory cannot be read. An entry that cannot be read is passed over with a
     /// warning.
     pub fn open(state_dir: &Path, current: &str) -> Result<Self> {
         let directory = state_dir.join("history");
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("make directory {}", directory.display()))?;
-        // Texts may hold what the configuration's own mode hides.
-        fs::set_permissions(&directory, Permissions::from_mode(0o700))
-            .with_context(|| format!("set the mode of {}", directory.display()))?;
         let mut history = Self { directory, entries: Vec::new(), next: 1 };
+        if let Err(error) = history.make() {
+            // A daemon has to start with a full disk, too; changes are refused until there is room.
+            warn!("the history cannot be written: {error:#}");
+        }
         history.take_up(current)?;
         history.read()?;
         Ok(history)
+    }
+
+    fn make(&self) -> Result<()> {
+        let directory = &self.directory;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("make directory {}", directory.display()))?;
+        // Texts may hold what the configuration's own mode hides.
+        let mode = fs::metadata(directory).map(|found| found.permissions().mode() & 0o7777);
+        if mode.is_ok_and(|mode| mode == 0o700) {
+            return Ok(());
+        }
+        fs::set_permissions(directory, Permissions::from_mode(0o700))
+            .with_context(|| format!("set the mode of {}", directory.display()))
     }
 
     /// The entries, the oldest first.
@@ -127,8 +141,17 @@ impl History {
         let waiting = self.directory.join(format!("{number:06}.new"));
         let prepared = Prepared { entry, text: self.path(number), waiting, committed: false };
         let write = || -> Result<()> {
-            durable(&prepared.text, text.as_bytes())?;
-            durable(&prepared.waiting, &serde_json::to_vec(&prepared.entry)?)?;
+            if !self.directory.exists() {
+                self.make()?;
+            }
+            let text = fresh(&prepared.text, text.as_bytes())?;
+            let waiting = fresh(&prepared.waiting, &serde_json::to_vec(&prepared.entry)?)?;
+            // At the same time: the file system's journal is written once for both.
+            thread::scope(|scope| {
+                let other = scope.spawn(|| text.sync_all());
+                waiting.sync_all()?;
+                other.join().unwrap_or_else(|panicked| resume_unwind(panicked))
+            })?;
             Ok(File::open(&self.directory)?.sync_all()?)
         };
         write().with_context(|| {
@@ -174,12 +197,21 @@ impl History {
     fn take_up(&self, current: &str) -> Result<()> {
         for (number, path) in self.files("new")? {
             if self.text(number).is_ok_and(|text| text == current) {
-                self.settle(&path, number)?;
+                if let Err(error) = self.settle(&path, number) {
+                    warn!("a change that was interrupted is not in the history yet: {error:#}");
+                    continue;
+                }
                 info!(number, "a change that was interrupted is in the history now");
             } else {
                 // The change was not made, or was put back.
                 drop(fs::remove_file(&path));
                 drop(fs::remove_file(self.path(number)));
+            }
+        }
+        for (number, path) in self.files("toml")? {
+            // The crash came before or after all else of the entry was there.
+            if !self.meta(number).exists() && !path.with_extension("new").exists() {
+                drop(fs::remove_file(path));
             }
         }
         Ok(())
@@ -204,7 +236,11 @@ impl History {
     fn files(&self, extension: &str) -> Result<Vec<(u64, PathBuf)>> {
         let unread = || format!("read {}", self.directory.display());
         let mut files = Vec::new();
-        for file in fs::read_dir(&self.directory).with_context(unread)? {
+        let entries = match fs::read_dir(&self.directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(files),
+            entries => entries.with_context(unread)?,
+        };
+        for file in entries {
             let path = file.with_context(unread)?.path();
             let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
             if path.extension().is_some_and(|found| found == extension)
@@ -235,15 +271,15 @@ impl Drop for Prepared {
     }
 }
 
-/// Writes a file anew and flushes it.
-fn durable(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file anew. It is still to be flushed.
+fn fresh(path: &Path, bytes: &[u8]) -> Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
         _ => {}
     }
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
-    Ok(file.sync_all()?)
+    Ok(file)
 }
 
 #[cfg(test)]

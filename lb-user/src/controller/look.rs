@@ -43,6 +43,12 @@ impl Audit {
     pub fn new() -> Self {
         Self { repairs: 0, last: None, is_behind: false, next: Instant::now() + BETWEEN_AUDITS }
     }
+
+    /// Notes a difference that was mended.
+    pub fn note(&mut self, at: SystemTime, what: String) {
+        self.repairs += 1;
+        self.last = Some((at, what));
+    }
 }
 
 impl Controller {
@@ -64,6 +70,7 @@ impl Controller {
         self.condition.settle(&self.loaded.config, began);
         self.remind(began);
         self.compare(began);
+        self.check_pins(began);
         Instant::now() + PAUSE.max(began.elapsed() * DUTY)
     }
 
@@ -90,8 +97,7 @@ impl Controller {
                 }
                 let found = found.join(", ");
                 warn!("the kernel's tables were changed by somebody else, and are mended: {found}");
-                self.audit.repairs += 1;
-                self.audit.last = Some((self.clock.now(), found));
+                self.audit.note(self.clock.now(), found);
             }
             Err(error) => warn!("could not compare the kernel's tables: {error:#}"),
         }
@@ -104,7 +110,7 @@ impl Controller {
         now: Instant,
     ) -> bool {
         let mut ejected = Vec::new();
-        let held = self.applier.held();
+        let held = self.applier.held().index();
         for service in &self.loaded.config.services {
             let Some(policy) = service.availability.passive else { continue };
             let Some((_, entry)) = held.service(&service.name) else { continue };

@@ -14,6 +14,7 @@ mod history;
 mod load;
 mod look;
 mod passive;
+mod pins;
 mod probes;
 mod ramp;
 mod report;
@@ -55,7 +56,7 @@ use crate::{
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
     health::{self, AgentChange, Agents, Health, Monitor},
-    loader::Sizes,
+    loader::{Grip, Sizes},
     nexthop::{self, Resolver, Unresolved},
     plan::{self, BackendEntry, BackendId, Facts, ServiceId, Tables, Way},
 };
@@ -94,6 +95,8 @@ pub struct Setup {
     pub interfaces: Vec<String>,
     /// The connection tables.
     pub connections: Arc<Connections>,
+    /// The grip on the pins.
+    pub grip: Grip,
 }
 
 /// The controller.
@@ -115,6 +118,7 @@ pub struct Controller {
     last_look: Instant,
     next_reminder: Instant,
     audit: look::Audit,
+    pins: pins::Keeper,
     asked: Agents<BackendKey>,
     agents_wanted: HashSet<BackendKey>,
     resolver: Resolver,
@@ -158,7 +162,7 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, state_dir, sizes, interfaces, connections } = setup;
+        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip } = setup;
         let (exceptions, unreadable) = store::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
             error!("{unreadable}");
@@ -183,6 +187,7 @@ impl Controller {
             last_look: Instant::now(),
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
+            pins: pins::Keeper::new(grip),
             state_dir,
             ways: known_ways(applier.held()),
             path,
@@ -240,7 +245,7 @@ impl Controller {
             tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => self.command(command).await,
-                    None => return,
+                    None => return self.say_goodbye(),
                 },
                 Some(change) = self.events.health.recv() => {
                     self.note_health(change);
@@ -317,8 +322,9 @@ impl Controller {
     /// Notes who gets new connections: from now on its share grows.
     fn note_joined(&mut self) {
         let now = Instant::now();
+        let config = self.loaded.config.index();
         for entry in self.applier.held().backends.values().filter(|entry| entry.active) {
-            let service = self.loaded.config.service(&entry.service);
+            let service = config.service(&entry.service);
             let over = service.and_then(|service| service.availability.slow_start);
             let key = (entry.service.clone(), entry.name.clone());
             self.condition.ramps.joined(&key, over, now);
@@ -339,7 +345,7 @@ impl Controller {
 
     /// Tells the sweep how long each service's connections may be idle.
     fn note_timing(&self) {
-        let held = self.applier.held();
+        let held = self.applier.held().index();
         let of = |service: &crate::config::Service| {
             let (id, _) = held.service(&service.name)?;
             Some((id, Lifetimes::of(&service.timeouts)))
@@ -480,9 +486,9 @@ impl Controller {
 /// server.
 fn known_health(loaded: &Loaded, held: &Tables) -> HashMap<BackendKey, Health> {
     let rings = held.services.values().flat_map(|service| &service.ring.slots);
+    let config = loaded.config.index();
     let configured = |entry: &&BackendEntry| {
-        let service = loaded.config.service(&entry.service);
-        let backend = service.and_then(|service| service.backend(&entry.name));
+        let backend = config.backend(&entry.service, &entry.name);
         backend.is_some_and(|backend| backend.address == entry.address)
     };
     rings

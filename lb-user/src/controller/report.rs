@@ -1,7 +1,7 @@
 //! What the controller tells: status and counters.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     time::{Instant, SystemTime},
 };
 
@@ -18,8 +18,17 @@ use crate::{
     config::{Backend, Service, shown},
     health::{Health, Wants},
     loader,
-    plan::{BackendEntry, BackendId},
+    plan::{BackendEntry, BackendId, Index},
 };
+
+/// Where a backend is in the tables.
+struct Place {
+    id: Option<BackendId>,
+    /// Its slots of its service's ring.
+    slots: usize,
+    /// All slots of that.
+    all: usize,
+}
 
 impl Controller {
     /// How things stand, in one line.
@@ -39,7 +48,8 @@ impl Controller {
     pub(super) async fn status(&self) -> Result<Status> {
         let mut interfaces = Vec::new();
         for name in &self.interfaces {
-            let mode = loader::mode(name).await?.to_owned();
+            // The rest is worth telling where the kernel cannot be asked.
+            let mode = loader::mode(name).await.unwrap_or("unknown").to_owned();
             interfaces.push(Interface { name: name.clone(), mode });
         }
         let daemon = Daemon {
@@ -56,7 +66,9 @@ impl Controller {
             }),
             config_edited: self.configuration.edited(),
             confirmation: self.configuration.confirmation(),
+            troubles: self.troubles(),
         };
+        let held = self.applier.held().index();
         let services = self.loaded.config.services.iter();
         let removed = self.removed().map(|(id, entry)| {
             Ok(Removed {
@@ -69,18 +81,34 @@ impl Controller {
         Ok(Status {
             daemon,
             services: services
-                .map(|service| self.service_status(service))
+                .map(|service| self.service_status(service, &held))
                 .collect::<Result<_>>()?,
             removed: removed.collect::<Result<_>>()?,
         })
     }
 
-    fn service_status(&self, service: &Service) -> Result<ServiceStatus> {
+    /// What keeps the daemon from working as it should.
+    fn troubles(&self) -> Vec<String> {
+        let pins = self.pins.lost().map(ToOwned::to_owned);
+        [pins, self.configuration.unrecorded()].into_iter().flatten().collect()
+    }
+
+    fn service_status(&self, service: &Service, held: &Index<'_>) -> Result<ServiceStatus> {
         let kind = service.health.kind();
         let probe = service.health.timing().map_or_else(
             || kind.to_owned(),
             |timing| format!("{kind} every {}", humantime::format_duration(timing.interval)),
         );
+        let ring = held.service(&service.name).map_or(&[][..], |(_, entry)| &entry.ring.slots[..]);
+        let mut slots = HashMap::new();
+        for id in ring {
+            *slots.entry(*id).or_insert(0_usize) += 1;
+        }
+        let of = |backend: &Backend| {
+            let known = held.backend(&service.name, &backend.name).map(|(id, _)| id);
+            let slots = known.and_then(|id| slots.get(&id)).copied().unwrap_or(0);
+            Place { id: known, slots, all: ring.len() }
+        };
         let backends = service.backends.iter();
         Ok(ServiceStatus {
             name: service.name.clone(),
@@ -90,19 +118,20 @@ impl Controller {
             scheduler: service.scheduler,
             probe,
             backends: backends
-                .map(|backend| self.backend_status(service, backend))
+                .map(|backend| self.backend_status(service, backend, &of(backend)))
                 .collect::<Result<_>>()?,
         })
     }
 
-    fn backend_status(&self, service: &Service, backend: &Backend) -> Result<BackendStatus> {
+    fn backend_status(
+        &self,
+        service: &Service,
+        backend: &Backend,
+        &Place { id, slots, all }: &Place,
+    ) -> Result<BackendStatus> {
         let key = condition::key(service, backend);
         let probe = self.monitor.reader().get(&key);
         let health = self.condition.health(service, backend);
-        let held = self.applier.held();
-        let known = held.backend(&service.name, &backend.name);
-        let ring = held.service(&service.name).map_or(&[][..], |(_, entry)| &entry.ring.slots[..]);
-        let slots = known.map_or(0, |(id, _)| ring.iter().filter(|slot| **slot == id).count());
         let now = Instant::now();
         let doing = self.condition.doing(service, backend, slots > 0, now);
         let exception = self.condition.exceptions.get(&key);
@@ -127,7 +156,7 @@ impl Controller {
             reason.push(format!("its address {why}"));
         }
         #[expect(clippy::cast_precision_loss, reason = "a ring has at most 2^20 slots")]
-        let share = if ring.is_empty() { 0.0 } else { slots as f64 / ring.len() as f64 };
+        let share = if all == 0 { 0.0 } else { slots as f64 / all as f64 };
         Ok(BackendStatus {
             name: backend.name.clone(),
             address: shown(backend.address),
@@ -139,7 +168,7 @@ impl Controller {
             health,
             active: slots > 0,
             share,
-            open: known.map_or(Ok(0), |(id, _)| self.raw(id).map(|raw| raw.open()))?,
+            open: id.map_or(Ok(0), |id| self.raw(id).map(|raw| raw.open()))?,
             max_connections: backend.max_connections,
             reason: reason.join("; "),
             agent: agent.map(ToString::to_string),
@@ -154,7 +183,7 @@ impl Controller {
 
     /// The counters.
     pub(super) fn counters(&self) -> Result<Counters> {
-        let held = self.applier.held();
+        let held = self.applier.held().index();
         let services = self.loaded.config.services.iter().map(|service| {
             let backends = service.backends.iter().map(|backend| {
                 let address = shown(backend.address);

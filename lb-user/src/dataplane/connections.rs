@@ -14,7 +14,6 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::{
-    Ebpf,
     maps::{Map, MapData},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
@@ -26,7 +25,10 @@ use lb_common::{
     net::{Addr4, Addr6, Address, TCP},
 };
 
-use super::reconcile::{Correction, Drift, Ledger};
+use super::{
+    Maps,
+    reconcile::{Correction, Drift, Ledger},
+};
 use crate::{
     bpf,
     config::Timeouts,
@@ -145,16 +147,15 @@ pub struct ConnectionTable {
 }
 
 impl ConnectionTable {
-    /// Takes the tables out of a loaded object, which still has to have the backends' counts: they are
-    /// shared.
+    /// Takes the tables out of all, which still have to have the backends' counts: they are shared.
     ///
     /// # Errors
     ///
     /// Where one is missing.
-    pub fn new(object: &mut Ebpf) -> Result<Self> {
-        let ledger = Ledger::new(object)?;
-        let mut table = |name: &str| match object.take_map(name) {
-            Some(Map::HashMap(map)) => Ok(map),
+    pub fn new(maps: &mut Maps) -> Result<Self> {
+        let ledger = Ledger::new(maps)?;
+        let mut table = |name: &str| match maps.take_map(name)? {
+            Map::HashMap(map) => Ok(map),
             _ => Err(anyhow!("the program has no hash map {name}")),
         };
         Ok(Self { v4: table(names::CONNECTIONS_V4)?, v6: table(names::CONNECTIONS_V6)?, ledger })

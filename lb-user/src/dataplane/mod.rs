@@ -8,6 +8,7 @@ mod connections;
 pub mod fake;
 mod kernel;
 pub mod layout;
+mod maps;
 mod pod;
 mod reconcile;
 
@@ -22,6 +23,7 @@ use lb_common::counters::BackendCounters;
 pub use self::{
     connections::{Census, ConnectionTable, Lifetimes, Timing},
     kernel::Kernel,
+    maps::Maps,
     pod::Raw,
     reconcile::{Correction, Drift},
 };

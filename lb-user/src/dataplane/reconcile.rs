@@ -13,14 +13,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Ebpf,
-    maps::{Map, MapData, PerCpuArray},
-};
+use aya::maps::{Map, MapData, PerCpuArray};
 use bytemuck::Zeroable as _;
 use lb_common::{backend::BackendState, counters::BackendCounters, names};
 
-use super::Raw;
+use super::{Maps, Raw};
 use crate::{bpf, plan::BackendId};
 
 /// Backends read by one system call.
@@ -62,8 +59,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    pub(super) fn new(object: &Ebpf) -> Result<Self> {
-        let share = |name: &str| match object.map(name) {
+    pub(super) fn new(maps: &Maps) -> Result<Self> {
+        let share = |name: &str| match maps.get(name) {
             Some(Map::Array(map) | Map::PerCpuArray(map)) => {
                 let fd = map.fd().as_fd().try_clone_to_owned()?;
                 MapData::from_fd(fd).with_context(|| format!("share map {name}"))

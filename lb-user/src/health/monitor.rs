@@ -16,8 +16,9 @@ use tokio::{
     task::AbortHandle,
     time::{Instant, sleep, sleep_until},
 };
+use tracing::warn;
 
-use super::{Damping, Health, Held, ProbeSpec, Verdict, attempt};
+use super::{Damping, Health, Held, ProbeFailure, ProbeSpec, Verdict, attempt};
 
 /// Attempts while the health is unknown are at most this far apart.
 const FIRST_VERDICT_INTERVAL: Duration = Duration::from_millis(200);
@@ -25,6 +26,8 @@ const FIRST_VERDICT_INTERVAL: Duration = Duration::from_millis(200);
 const START_SPREAD: Duration = Duration::from_millis(100);
 /// No configuration makes a task spin.
 const MINIMUM_INTERVAL: Duration = Duration::from_millis(10);
+/// Time between two warnings of probes that could not be made.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(10);
 /// Nor does one overflow the clock.
 const MAXIMUM_INTERVAL: Duration = Duration::from_hours(24);
 
@@ -240,7 +243,15 @@ impl<K: Clone + Eq + Hash + Send + 'static> Task<K> {
         sleep(interval.min(START_SPREAD).mul_f64(fastrand::f64())).await;
         loop {
             let started = Instant::now();
-            let result = attempt(&self.spec).await.map_err(|failure| failure.to_string());
+            let result = match attempt(&self.spec).await {
+                Err(failure) if failure.is_ours() => {
+                    // It says nothing of the backend, whose health stays as it is.
+                    say_ours(&failure);
+                    sleep_until(started + interval).await;
+                    continue;
+                }
+                result => result.map_err(|failure| failure.to_string()),
+            };
             if !self.note(result) || !self.report().await {
                 return;
             }
@@ -317,6 +328,19 @@ impl<K: Clone + Eq + Hash + Send + 'static> Task<K> {
         let entry =
             entries.get_mut(&self.key).filter(|entry| entry.generation == self.generation)?;
         Some(act(entry, &self.verdict))
+    }
+}
+
+/// Warns of probes that this host could not make, now and then: there may be thousands.
+fn say_ours(failure: &ProbeFailure) {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if last.is_none_or(|last| last.elapsed() >= BETWEEN_WARNINGS) {
+        *last = Some(Instant::now());
+        warn!(
+            "this host lacks what a probe needs, so backends keep the health that they had: \
+             {failure}; raise the daemon's limits (LimitNOFILE=, LimitNPROC=)"
+        );
     }
 }
 

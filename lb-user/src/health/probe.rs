@@ -111,6 +111,31 @@ pub enum ProbeFailure {
     Exec(#[from] ExecFailure),
 }
 
+impl ProbeFailure {
+    /// Whether this host, and not the backend, kept the attempt from being made: it has no socket, no
+    /// port, no process or no memory left.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        const OURS: [i32; 6] = [
+            libc::EMFILE,
+            libc::ENFILE,
+            libc::ENOMEM,
+            libc::ENOBUFS,
+            libc::EADDRNOTAVAIL,
+            libc::EAGAIN,
+        ];
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            let number = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+            if number.is_some_and(|number| OURS.contains(&number)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 /// Makes one attempt and answers how long it took.
 ///
 /// # Errors

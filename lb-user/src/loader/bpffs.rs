@@ -1,13 +1,14 @@
 //! The BPF file system: where everything of one data path is pinned.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::bpf;
+use crate::{bpf, lock};
 
 /// Magic number of bpffs (include/uapi/linux/magic.h, `BPF_FS_MAGIC`).
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
@@ -15,7 +16,7 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// Where the kernel's administrators expect bpffs.
 const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
-/// The pins of one data path: `program`, `links/IFACE`, `maps/NAME`.
+/// The pins of one data path: `program`, `expire`, `links/IFACE`, `maps/NAME`.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
@@ -38,6 +39,18 @@ impl Pins {
     #[must_use]
     pub fn program(&self) -> PathBuf {
         self.root.join("program")
+    }
+
+    /// The program that ends connections.
+    #[must_use]
+    pub fn expire(&self) -> PathBuf {
+        self.root.join("expire")
+    }
+
+    /// The note of what was pinned together.
+    #[must_use]
+    pub fn build(&self) -> PathBuf {
+        self.map("BUILD")
     }
 
     /// The directory of the links.
@@ -98,11 +111,9 @@ impl Pins {
             )
             .with_context(|| format!("mount bpffs on {USUAL_MOUNT}"))?;
         }
-        for directory in [self.links(), self.maps()] {
-            fs::create_dir_all(&directory)
-                .with_context(|| format!("make directory {}", directory.display()))?;
-        }
-        if !is_bpffs(&self.root) {
+        // Before anything is made: it would be hidden by what is mounted there next.
+        let there = self.root.ancestors().find(|path| path.exists());
+        if !there.is_some_and(is_bpffs) {
             bail!(
                 "{} is not on a BPF file system; mount one (`mount -t bpf bpf {}`) or choose \
                  another place with --bpffs",
@@ -110,7 +121,20 @@ impl Pins {
                 self.root.display()
             );
         }
+        for directory in [self.links(), self.maps()] {
+            fs::create_dir_all(&directory)
+                .with_context(|| format!("make directory {}", directory.display()))?;
+        }
         Ok(())
+    }
+
+    /// Takes the lock that a running daemon holds on the pins; they have to be [prepared](Self::prepare).
+    ///
+    /// # Errors
+    ///
+    /// Where another process holds it: says which.
+    pub fn lock(&self) -> Result<File> {
+        lock::take(&self.root, "--bpffs")
     }
 
     /// Takes the program off an interface.

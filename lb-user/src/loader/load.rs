@@ -1,6 +1,5 @@
-//! Loading the programs, over pinned maps or maps of their own.
-
-use std::fs;
+//! Loading the programs, over pinned maps or maps of their own; or none, where those that are pinned are
+//! what would be loaded.
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
@@ -11,23 +10,36 @@ use aya::{
 use aya_log::{EbpfLogger, Level};
 use lb_common::names::{self, LAYOUT_VERSION};
 
-use super::{Pins, kernel_version};
+use super::{Pins, kernel_version, pinned};
 use crate::{
     config,
     dataplane::{
-        ConnectionTable, Kernel,
+        ConnectionTable, Kernel, Maps,
         layout::{self, Size},
     },
 };
 
 /// The program that the build script compiled. Aligned, as an ELF reader wants it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EVENKEEL_PROGRAM"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("EVENKEEL_PROGRAM"));
 
 /// How many entries the tables have.
 pub type Sizes = config::Tables;
 
 /// The loaded programs.
-pub struct Programs(Ebpf);
+pub struct Programs(Source);
+
+/// Where they come from.
+enum Source {
+    /// The object that was loaded.
+    Object(Box<Ebpf>),
+    /// Pins of an earlier daemon.
+    Pins {
+        /// The XDP program.
+        balancer: Xdp,
+        /// The program that ends connections.
+        expire: Xdp,
+    },
+}
 
 /// A loaded data path: programs and tables.
 pub struct Datapath {
@@ -58,8 +70,10 @@ fn entries(size: Size, sizes: &Sizes) -> u32 {
     }
 }
 
-/// Loads the programs over the maps pinned at `pins`, making those that are not there. With
-/// `log_drops` the program tells of every packet that it drops.
+/// Loads the programs over the maps pinned at `pins`, making those that are not there. Programs that
+/// an earlier daemon pinned are taken as they are, where they are of this very build and over these
+/// maps: the kernel takes seconds to verify them. With `log_drops` the program tells of every packet
+/// that it drops.
 ///
 /// # Errors
 ///
@@ -85,12 +99,20 @@ pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
     if taken_over {
         sizes.connections = sizes.connections.saturating_sub(sizes.unconfirmed);
     }
+    if let Some((balancer, expire)) = pinned::programs(pins, log_drops) {
+        let mut maps = Maps::pinned(|name| pins.map(name))?;
+        let connections = ConnectionTable::new(&mut maps)?;
+        let tables = Kernel::new(&mut maps)?;
+        let programs = Programs(Source::Pins { balancer, expire });
+        return Ok(Datapath { programs, tables, connections, sizes, taken_over, drops: None });
+    }
     let mut loader = EbpfLoader::new();
     for map in layout::MAPS {
         loader.map_pin_path(map.name, pins.map(map.name));
     }
     let datapath = finish(&mut loader, sizes, taken_over, log_drops)?;
-    pin_program(pins, datapath)
+    pinned::pin(pins, &datapath.programs, log_drops)?;
+    Ok(datapath)
 }
 
 /// Loads the programs over maps of their own, which go when the returned value does: for trials beside
@@ -127,19 +149,19 @@ fn finish(
         }
     }
     let mut object = loader.load(OBJECT).context("load the program's maps")?;
-    let version = object.take_map(names::LAYOUT).ok_or_else(|| anyhow!("no map LAYOUT"))?;
-    Array::<MapData, u32>::try_from(version)?.set(0, LAYOUT_VERSION, 0)?;
+    // Until the programs are loaded: they name maps by descriptors, also those that nobody takes.
+    let mut maps = Maps::of(&mut object)?;
+    maps.take::<Array<MapData, u32>>(names::LAYOUT)?.set(0, LAYOUT_VERSION, 0)?;
     // First, because it shares some of the tables that the other takes.
-    let connections = ConnectionTable::new(&mut object)?;
-    let tables = Kernel::new(&mut object)?;
-    let mut programs = Programs(object);
+    let connections = ConnectionTable::new(&mut maps)?;
+    let tables = Kernel::new(&mut maps)?;
     for name in [names::PROGRAM, names::EXPIRE_PROGRAM] {
-        programs
-            .get_mut(name)?
+        xdp_mut(&mut object, name)?
             .load()
             .with_context(|| format!("load program {name}: the kernel's verifier refused it"))?;
     }
-    let drops = log_drops.then(|| EbpfLogger::init(&mut programs.0)).transpose()?;
+    let drops = log_drops.then(|| EbpfLogger::init(&mut object)).transpose()?;
+    let programs = Programs(Source::Object(Box::new(object)));
     Ok(Datapath { programs, tables, connections, sizes, taken_over, drops })
 }
 
@@ -150,7 +172,10 @@ impl Programs {
     ///
     /// Where the object has no such program.
     pub fn balancer(&self) -> Result<&Xdp> {
-        self.get(names::PROGRAM)
+        match &self.0 {
+            Source::Object(object) => xdp(object, names::PROGRAM),
+            Source::Pins { balancer, .. } => Ok(balancer),
+        }
     }
 
     /// The same, to attach it.
@@ -159,7 +184,10 @@ impl Programs {
     ///
     /// Where the object has no such program.
     pub fn balancer_mut(&mut self) -> Result<&mut Xdp> {
-        self.get_mut(names::PROGRAM)
+        match &mut self.0 {
+            Source::Object(object) => xdp_mut(object, names::PROGRAM),
+            Source::Pins { balancer, .. } => Ok(balancer),
+        }
     }
 
     /// The program that ends connections.
@@ -168,18 +196,21 @@ impl Programs {
     ///
     /// Where the object has no such program.
     pub fn expire(&self) -> Result<&Xdp> {
-        self.get(names::EXPIRE_PROGRAM)
+        match &self.0 {
+            Source::Object(object) => xdp(object, names::EXPIRE_PROGRAM),
+            Source::Pins { expire, .. } => Ok(expire),
+        }
     }
+}
 
-    fn get(&self, name: &str) -> Result<&Xdp> {
-        let program = self.0.program(name).ok_or_else(|| anyhow!("no program {name}"))?;
-        Ok(program.try_into()?)
-    }
+fn xdp<'a>(object: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
+    let program = object.program(name).ok_or_else(|| anyhow!("no program {name}"))?;
+    Ok(program.try_into()?)
+}
 
-    fn get_mut(&mut self, name: &str) -> Result<&mut Xdp> {
-        let program = self.0.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
-        Ok(program.try_into()?)
-    }
+fn xdp_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    let program = object.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
+    Ok(program.try_into()?)
 }
 
 fn check_version(pins: &Pins) -> Result<()> {
@@ -199,20 +230,4 @@ fn check_version(pins: &Pins) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Pins the program under its name; the one pinned before gives way at the same instant.
-fn pin_program(pins: &Pins, mut datapath: Datapath) -> Result<Datapath> {
-    let path = pins.program();
-    let fresh = pins.root().join("program-new");
-    if fresh.exists() {
-        fs::remove_file(&fresh).with_context(|| format!("remove {}", fresh.display()))?;
-    }
-    datapath
-        .programs
-        .balancer_mut()?
-        .pin(&fresh)
-        .with_context(|| format!("pin {}", fresh.display()))?;
-    fs::rename(&fresh, &path).with_context(|| format!("pin {}", path.display()))?;
-    Ok(datapath)
 }

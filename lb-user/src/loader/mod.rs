@@ -3,13 +3,16 @@
 
 mod attach;
 mod bpffs;
+mod grip;
 mod kernel_version;
 mod load;
 mod mode;
+mod pinned;
 
 pub use self::{
     attach::attach,
     bpffs::Pins,
+    grip::{Grip, Pinned},
     load::{Datapath, Programs, Sizes, load, load_unpinned, memory},
     mode::mode,
 };

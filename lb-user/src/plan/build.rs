@@ -9,7 +9,7 @@ use lb_common::net::Hop;
 
 use super::{
     BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
-    Standing, Tables, Tunnel, effective, maglev::Member, members,
+    Standing, Tables, Tunnel, effective, index::Known, maglev::Member, members,
 };
 use crate::config::{Backend, Config, Forwarding, Service};
 
@@ -69,24 +69,20 @@ pub enum PlanError {
 /// [`PlanError`] where the ids of a table are used up.
 pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables, PlanError> {
     let mut tables = Tables { node: Some(node(config, facts)), ..Tables::default() };
+    let known = Known::of(previous);
     let mut services = Ids::new(&previous.services, config.tables.services);
     let mut backends = Ids::new(&previous.backends, config.tables.backends);
     for service in &config.services {
         let key = ServiceKey { address: service.address, protocol: service.protocol };
-        let known = previous
-            .services
-            .iter()
-            .find(|(_, entry)| entry.name == service.name && entry.key == key);
-        let service_id = match known {
-            Some((id, _)) => *id,
+        let service_id = match known.service(&service.name, key) {
+            Some(id) => id,
             None => services.free().map(ServiceId).ok_or(PlanError::Services(services.limit))?,
         };
         let mut entries = Vec::new();
         for backend in &service.backends {
-            let known =
-                previous.backends.iter().find(|(_, entry)| is_same(entry, service, backend));
+            let known = known.backend(service, backend);
             let id = match known {
-                Some((id, _)) => *id,
+                Some((id, _)) => id,
                 None => {
                     backends.free().map(BackendId).ok_or(PlanError::Backends(backends.limit))?
                 }
@@ -174,15 +170,6 @@ fn node(config: &Config, facts: &Facts) -> NodePolicy {
         least_mtu: facts.least_mtu,
         host_addresses: &addresses & &facts.host_addresses,
     }
-}
-
-fn is_same(entry: &BackendEntry, service: &Service, backend: &Backend) -> bool {
-    entry.service == service.name
-        && entry.name == backend.name
-        && entry.address == backend.address
-        && entry.protocol == service.protocol
-        // The table that it is in is that of its service's family.
-        && entry.service_is_ipv4 == service.address.is_ipv4()
 }
 
 /// The next hop and its MTU; what is not known stays as it was.

@@ -5,6 +5,7 @@
 
 mod build;
 pub mod diff;
+mod index;
 mod maglev;
 mod policy;
 mod ring;
@@ -21,6 +22,7 @@ use lb_common::net::Hop;
 pub use self::{
     build::{Facts, PlanError, Way, build},
     diff::Diff,
+    index::Index,
     maglev::Member,
     policy::{NodePolicy, Policy, Tunnel},
     ring::Ring,
@@ -175,6 +177,12 @@ impl Tables {
     pub fn service_addresses(&self) -> BTreeSet<IpAddr> {
         let live = self.services.values().filter(|service| service.live);
         live.map(|service| service.key.address.ip()).collect()
+    }
+
+    /// All that is configured, for many look-ups.
+    #[must_use]
+    pub fn index(&self) -> Index<'_> {
+        Index::of(self)
     }
 
     /// The configured service called `name`.

@@ -1,9 +1,10 @@
 //! What the balancer costs: `cargo xtask bench`.
 //!
 //! `packets` runs the program itself on frames, `requests` runs it between a client and two web
-//! servers, beside the other `contenders`, of which `peers` are other balancers. `report` prints
-//! and records, for requests with `comparison`. Numbers are in nanoseconds per packet, in requests
-//! per second and in microseconds per request.
+//! servers, beside the other `contenders`, of which `peers` are other balancers; `scale` gives the
+//! controller many services. `report` prints and records, for requests with `comparison`. Numbers are in
+//! nanoseconds per packet, in requests per second, in microseconds per request, and in milliseconds and
+//! megabytes of the controller.
 
 mod comparison;
 mod contenders;
@@ -12,6 +13,7 @@ mod packets;
 mod peers;
 mod report;
 mod requests;
+mod scale;
 mod scenarios;
 mod services;
 
@@ -50,6 +52,7 @@ struct Arguments {
 enum Part {
     Packets,
     Requests,
+    Scale,
 }
 
 fn main() -> Result<()> {
@@ -57,12 +60,12 @@ fn main() -> Result<()> {
     let wants = |part| arguments.only.is_none_or(|only| only == part);
     ensure!(
         !arguments.peers || wants(Part::Requests),
-        "--peers measures requests, and --only packets leaves them out: give one of the two"
+        "--peers measures requests, which --only leaves out here: give one of the two"
     );
     let machine = report::Machine::read()?;
     println!("{machine}");
 
-    let mut report = report::Report { machine, packets: None, requests: None };
+    let mut report = report::Report { machine, packets: None, requests: None, scale: None };
     if wants(Part::Packets) {
         let packets =
             packets::measure(&arguments.wrapper, arguments.quick, arguments.filter.as_deref())?;
@@ -73,6 +76,11 @@ fn main() -> Result<()> {
         let requests = requests::measure(arguments.quick, arguments.peers)?;
         println!("\n{requests}");
         report.requests = Some(requests);
+    }
+    if wants(Part::Scale) {
+        let scale = scale::measure(arguments.quick)?;
+        println!("\n{scale}");
+        report.scale = Some(scale);
     }
     if let Some(path) = &arguments.json {
         let text = format!("{:#}\n", report.json());

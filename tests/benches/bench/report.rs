@@ -5,7 +5,7 @@ use std::{fmt, fs, thread, time::Duration, time::SystemTime};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::{comparison::Requests, scenarios::Scenario};
+use crate::{comparison::Requests, scale::Scale, scenarios::Scenario};
 
 /// The machine and the moment.
 pub struct Machine {
@@ -48,10 +48,12 @@ pub struct Report {
     pub packets: Option<Packets>,
     /// Requests per second and their times, if they were measured.
     pub requests: Option<Requests>,
+    /// What the controller takes for many services, if it was measured.
+    pub scale: Option<Scale>,
 }
 
 impl Report {
-    /// As JSON. Times in nanoseconds.
+    /// As JSON. Times in nanoseconds where nothing else is said.
     pub fn json(&self) -> Value {
         let Machine { kernel, processor, cores, load, date } = &self.machine;
         json!({
@@ -60,6 +62,7 @@ impl Report {
             },
             "packets": self.packets.as_ref().map(Packets::json),
             "requests": self.requests.as_ref().map(Requests::json),
+            "scale": self.scale.as_ref().map(Scale::json),
         })
     }
 }

@@ -269,7 +269,7 @@ async fn show_entry(client: &Client, number: u64, text: bool, format: Output) ->
     output::print(&format!("{head}{}", show::coloured(body)))
 }
 
-/// What an operator has to know about the configuration before all else.
+/// What an operator has to know before all else.
 pub fn notices(daemon: &Daemon) -> String {
     let edited = daemon.config_edited.as_ref().map(|edited| {
         format!(
@@ -285,5 +285,6 @@ pub fn notices(daemon: &Daemon) -> String {
             output::span(waits.seconds_left)
         )
     });
-    [edited, waits].into_iter().flatten().collect()
+    let troubles = daemon.troubles.iter().map(|trouble| format!("! {trouble}\n"));
+    troubles.chain([edited, waits].into_iter().flatten()).collect()
 }

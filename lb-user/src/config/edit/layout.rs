@@ -15,6 +15,8 @@ use toml::{
 /// The places of a valid text.
 pub(super) struct Layout<'t> {
     pub(super) text: &'t str,
+    /// It is TOML, and so what is found here is all there is.
+    pub(super) is_whole: bool,
     /// The services are written as one array of inline tables.
     pub(super) inline_services: bool,
     /// In the order of the text.
@@ -56,7 +58,8 @@ struct Table {
 
 impl<'t> Layout<'t> {
     pub(super) fn of(text: &'t str) -> Self {
-        let (root, _) = DeTable::parse_recoverable(text);
+        let (root, faults) = DeTable::parse_recoverable(text);
+        let is_whole = faults.is_empty();
         let root = root.into_inner();
         let mut spans = Spans::default();
         for value in root.values() {
@@ -78,7 +81,7 @@ impl<'t> Layout<'t> {
             }
         }
         let (inline_services, services) = (false, Vec::new());
-        let mut layout = Self { text, inline_services, services, tables, root_end };
+        let mut layout = Self { text, is_whole, inline_services, services, tables, root_end };
         if root_end > 0 {
             layout.root_end = layout.line_end(root_end);
         }

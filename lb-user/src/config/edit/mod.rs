@@ -1,7 +1,8 @@
 //! Edits of a configuration's text: only the bytes that must change do, so that comments, order
-//! and line endings survive. Pure: from text to text.
+//! and line endings survive. Pure: from text to text, and what that means.
 //!
-//! Every edit starts from a valid text, and its result is parsed again before it is returned.
+//! Every edit starts from a valid text; its result is parsed again and returned as that, without what is in
+//! the files that it names.
 
 mod health;
 mod layout;
@@ -16,7 +17,7 @@ use self::{
     write::Style,
 };
 use super::{
-    Config, Invalid,
+    Config, Invalid, Loaded,
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier},
     decode::nearest,
     endpoint,
@@ -143,37 +144,33 @@ pub enum EditError {
 ///
 /// # Errors
 /// When the name is taken, or the result would not be valid.
-pub fn add_service(text: &str, spec: &ServiceSpec) -> Result<String, EditError> {
-    let config = valid(text)?;
-    if config.service(&spec.name).is_some() {
+pub fn add_service(text: &str, spec: &ServiceSpec) -> Result<Loaded, EditError> {
+    let layout = Layout::of_tables(text)?;
+    if layout.services.iter().any(|service| service.name == spec.name) {
         return Err(EditError::Exists { what: "service", name: spec.name.clone() });
-    }
-    let layout = Layout::of(text);
-    if layout.inline_services {
-        return Err(inline_services());
     }
     let style = Style::of_services(&layout);
     let block = write::service(spec, &style);
     let at = layout.services.last().map_or(text.len(), |last| layout.end_of(last));
-    checked(layout.insert_block(at, &block, true))
+    checked(text, &layout.insert_block(at, &block, true))
 }
 
 /// Removes the service `name` with its backends and the comments that stand at them.
 ///
 /// # Errors
 /// When there is no such service.
-pub fn remove_service(text: &str, name: &str) -> Result<String, EditError> {
-    let layout = Layout::of_valid(text)?;
+pub fn remove_service(text: &str, name: &str) -> Result<Loaded, EditError> {
+    let layout = Layout::of_tables(text)?;
     let service = layout.service(name)?;
-    checked(layout.without_tables(&service.tables))
+    checked(text, &layout.without_tables(&service.tables))
 }
 
 /// Adds a backend after the last one of `service`, written like its siblings.
 ///
 /// # Errors
 /// When there is no such service, the name is taken, or the result would not be valid.
-pub fn add_backend(text: &str, service: &str, spec: &BackendSpec) -> Result<String, EditError> {
-    let layout = Layout::of_valid(text)?;
+pub fn add_backend(text: &str, service: &str, spec: &BackendSpec) -> Result<Loaded, EditError> {
+    let layout = Layout::of_tables(text)?;
     let place = layout.service(service)?;
     if place.backends.iter().any(|backend| backend.name == spec.name) {
         return Err(EditError::Exists { what: "backend", name: spec.name.clone() });
@@ -186,18 +183,18 @@ pub fn add_backend(text: &str, service: &str, spec: &BackendSpec) -> Result<Stri
     // Before any table that follows the last backend, which can only be another of the service's.
     let last = place.backends.last().and_then(BackendForm::table);
     let at = last.map_or_else(|| layout.end_of(place), |table| layout.chunk(table).end);
-    checked(layout.insert_block(at, &block, style.spaced))
+    checked(text, &layout.insert_block(at, &block, style.spaced))
 }
 
 /// Removes the backend `name` of `service` and the comments that stand at it.
 ///
 /// # Errors
 /// When there is no such service or backend.
-pub fn remove_backend(text: &str, service: &str, name: &str) -> Result<String, EditError> {
-    let layout = Layout::of_valid(text)?;
+pub fn remove_backend(text: &str, service: &str, name: &str) -> Result<Loaded, EditError> {
+    let layout = Layout::of_tables(text)?;
     let place = layout.service(service)?;
     match place.backend(name)?.table() {
-        Some(table) => checked(layout.without_tables(&[table])),
+        Some(table) => checked(text, &layout.without_tables(&[table])),
         None => Err(inline_backends(service)),
     }
 }
@@ -211,8 +208,8 @@ pub fn set_weight(
     service: &str,
     backend: &str,
     weight: u16,
-) -> Result<String, EditError> {
-    let layout = Layout::of_valid(text)?;
+) -> Result<Loaded, EditError> {
+    let layout = Layout::of_tables(text)?;
     let backend = layout.service(service)?.backend(backend)?;
     let mut edited = text.to_owned();
     if let Some(span) = &backend.weight {
@@ -221,7 +218,7 @@ pub fn set_weight(
         let (at, line) = write::weight_after(&layout, backend, weight);
         edited.insert_str(at, &line);
     }
-    checked(edited)
+    checked(text, &edited)
 }
 
 /// Gives a service another scheduler, and another size to the table of one that hashes.
@@ -235,8 +232,8 @@ pub fn set_scheduler(
     service: &str,
     scheduler: Scheduler,
     table_size: Option<u32>,
-) -> Result<String, EditError> {
-    let layout = Layout::of_valid(text)?;
+) -> Result<Loaded, EditError> {
+    let layout = Layout::of_tables(text)?;
     let place = layout.service(service)?;
     let mut edits = vec![write::choice(&layout, place, "scheduler", scheduler.to_string())];
     match (table_size, place.key("table_size")) {
@@ -255,16 +252,18 @@ pub fn set_scheduler(
     for (range, new) in edits.into_iter().rev() {
         edited.replace_range(range, &new);
     }
-    checked(edited)
+    checked(text, &edited)
 }
 
-fn valid(text: &str) -> Result<Config, EditError> {
-    Config::parse_text(text).map(|loaded| loaded.config).map_err(EditError::InvalidBefore)
-}
-
-fn checked(text: String) -> Result<String, EditError> {
-    Config::parse_text(&text).map_err(EditError::InvalidAfter)?;
-    Ok(text)
+/// The result of an edit, where it is valid. Where it is not, the fault may be that of the text before.
+fn checked(before: &str, after: &str) -> Result<Loaded, EditError> {
+    match Config::parse_text(after) {
+        Ok(loaded) => Ok(loaded),
+        Err(invalid) => Err(match Config::parse_text(before) {
+            Ok(_) => EditError::InvalidAfter(invalid),
+            Err(invalid) => EditError::InvalidBefore(invalid),
+        }),
+    }
 }
 
 fn inline_services() -> EditError {
@@ -277,9 +276,11 @@ fn inline_backends(service: &str) -> EditError {
 }
 
 impl<'t> Layout<'t> {
-    fn of_valid(text: &'t str) -> Result<Self, EditError> {
-        valid(text)?;
+    fn of_tables(text: &'t str) -> Result<Self, EditError> {
         let layout = Layout::of(text);
+        if !layout.is_whole {
+            Config::parse_text(text).map_err(EditError::InvalidBefore)?;
+        }
         if layout.inline_services { Err(inline_services()) } else { Ok(layout) }
     }
 

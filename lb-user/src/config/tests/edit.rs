@@ -2,10 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{COMMENTED, parse, with};
+use super::{COMMENTED, parse, texts as edit, with};
 use crate::config::{
     BackendSpec, Config, EditError, Endpoint, Forwarding, HealthCheck, HttpProbe, Overload, Probe,
-    ProbeKind, Protocol, Scheduler, ServiceSpec, Tier, Timing, edit,
+    ProbeKind, Protocol, Scheduler, ServiceSpec, Tier, Timing,
 };
 
 fn backend(name: &str, address: &str, weight: u16) -> BackendSpec {

@@ -8,6 +8,7 @@ mod invalid;
 mod probes;
 mod properties;
 mod store;
+mod texts;
 mod traffic;
 mod valid;
 mod verify;

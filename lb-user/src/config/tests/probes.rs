@@ -2,10 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
-use super::{invalid::assert_error, parse, with};
+use super::{invalid::assert_error, parse, texts as edit, with};
 use crate::config::{
     AgentCheck, Config, ExecProbe, GrpcProbe, HealthCheck, HttpProbe, Invalid, Probe, ProbeKind,
-    ServiceSpec, Timing, TlsCheck, UdpProbe, edit,
+    ServiceSpec, Timing, TlsCheck, UdpProbe,
 };
 
 fn health(lines: &str) -> HealthCheck {

@@ -4,10 +4,9 @@ use std::{collections::HashSet, path::Path};
 
 use proptest::prelude::*;
 
-use super::{COMMENTED, parse};
+use super::{COMMENTED, parse, texts as edit};
 use crate::config::{
     BackendSpec, Config, EditError, HealthCheck, ProbeKind, Scheduler, Service, ServiceSpec, Tier,
-    edit,
 };
 
 /// Pieces that valid texts are made of, for mutations that get past the first line.

@@ -68,12 +68,13 @@ impl Controller {
     /// What changes from what is at work: shares are by who is active now, and count new servers as up.
     fn diff(&self, new: &Config) -> Diff {
         let now = Instant::now();
+        let olds = self.loaded.config.index();
         let before = |service: &Service, backend: &Backend| {
             self.condition.standing(service, backend, now).is_usable()
         };
         let after = |service: &Service, backend: &Backend| {
-            let old = self.loaded.config.service(&service.name);
-            let known = old.and_then(|old| old.backend(&backend.name));
+            let old = olds.service(&service.name);
+            let known = olds.backend(&service.name, &backend.name);
             let probed = |service: &Service| service.health.timing().is_some();
             let key = condition::key(service, backend);
             let admitted = self.condition.exceptions.state(&key) == AdminState::Ready;
@@ -153,11 +154,11 @@ impl Controller {
         host: &[Diagnostic],
         diff: &Diff,
     ) -> Vec<String> {
+        let services = loaded.config.index();
         let mut warnings = change::fresh(&self.loaded, loaded, host);
         for service in diff.services.iter().filter(|service| service.fate != Fate::Removed) {
             let works = service.backends.iter().any(|backend| backend.share_before > 0.0);
-            let probed = loaded
-                .config
+            let probed = services
                 .service(&service.name)
                 .is_some_and(|service| service.health.timing().is_some());
             let moved = |backend: &diff::BackendDiff| {

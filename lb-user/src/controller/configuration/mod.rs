@@ -20,7 +20,7 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep_until},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use self::{pending::Pending, watch::Watch};
 use super::{Controller, Refused, history::History};
@@ -75,11 +75,20 @@ pub struct Manner {
 pub struct Keeper {
     state_dir: PathBuf,
     history: History,
+    /// What the daemon started with, where it could not be recorded yet.
+    unrecorded: Option<Unrecorded>,
     pending: Option<Pending>,
     /// When what is pending is rolled back.
     expiry: Option<Instant>,
     watch: Watch,
     next_look: Instant,
+}
+
+/// A start that is not in the history.
+struct Unrecorded {
+    what: String,
+    /// Why not.
+    why: String,
 }
 
 /// A change of the whole configuration.
@@ -97,25 +106,22 @@ impl Keeper {
     ///
     /// # Errors
     ///
-    /// Where the history cannot be read or written.
+    /// Where the history cannot be read. Where it cannot be written, the daemon starts all the same: the
+    /// backends are watched, and changes are refused until it can.
     pub fn open(state_dir: &Path, path: &Path, loaded: &Loaded) -> Result<Self> {
-        let mut history = History::open(state_dir, &loaded.text)?;
+        let history = History::open(state_dir, &loaded.text)?;
         let last = history.entries().last();
         let known = last
             .is_some_and(|last| history.text(last.number).is_ok_and(|text| text == loaded.text));
-        if !known {
-            let what = if last.is_some() {
-                format!("started with {}, which was edited", path.display())
-            } else {
-                format!("started with {}", path.display())
-            };
-            let prepared = history.prepare(&loaded.text, &Peer::named("daemon"), &what)?;
-            history.commit(prepared)?;
-        }
+        let edited = if last.is_some() { ", which was edited" } else { "" };
+        let what = format!("started with {}{edited}", path.display());
+        let unrecorded = (!known).then_some(Unrecorded { what, why: String::new() });
         let pending = Pending::read(state_dir).unwrap_or_else(|found| {
             error!("a change may wait for its confirmation: {found:#}; it is left as it is");
             None
         });
+        // One that is not about this text could not be taken away.
+        let pending = pending.filter(|pending| pending.text == loaded.text);
         if let Some(pending) = &pending {
             warn!(
                 "change {} ({}) is rolled back in {} unless `evenkeel confirm` keeps it",
@@ -124,14 +130,47 @@ impl Keeper {
                 humantime::format_duration(Duration::from_secs(pending.left().as_secs()))
             );
         }
-        Ok(Self {
+        let mut keeper = Self {
             state_dir: state_dir.to_owned(),
             history,
+            unrecorded,
             expiry: pending.as_ref().map(Pending::expiry),
             pending,
             watch: Watch::default(),
             next_look: Instant::now(),
-        })
+        };
+        if let Err(found) = keeper.record_start(&loaded.text) {
+            error!("what the daemon started with is not in the history yet: {found:#}");
+        }
+        Ok(keeper)
+    }
+
+    /// Records the text that the daemon started with, where that is still to be done.
+    pub(super) fn record_start(&mut self, text: &str) -> Result<()> {
+        let Some(unrecorded) = &mut self.unrecorded else { return Ok(()) };
+        let history = &mut self.history;
+        let recorded = history
+            .prepare(text, &Peer::named("daemon"), &unrecorded.what)
+            .and_then(|prepared| history.commit(prepared));
+        match recorded {
+            Ok(_) => {
+                self.unrecorded = None;
+                Ok(())
+            }
+            Err(found) => {
+                unrecorded.why = format!("{found:#}");
+                Err(found)
+            }
+        }
+    }
+
+    /// Why what the daemon started with is not in the history; `None`: it is.
+    #[must_use]
+    pub fn unrecorded(&self) -> Option<String> {
+        let Unrecorded { why, .. } = self.unrecorded.as_ref()?;
+        Some(format!(
+            "what the daemon started with is not in the history, and changes are refused: {why}"
+        ))
     }
 
     /// What is with the file on the disk; `None`: it is what is at work.
@@ -209,6 +248,11 @@ impl Controller {
     pub(super) fn configuration_due(&mut self) {
         if self.configuration.expiry.is_some_and(|expiry| expiry <= Instant::now()) {
             self.expire();
+        }
+        if self.configuration.unrecorded.is_some()
+            && self.configuration.record_start(&self.loaded.text).is_ok()
+        {
+            info!("what the daemon started with is in the history now");
         }
         self.look_at_file();
     }

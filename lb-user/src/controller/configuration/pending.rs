@@ -131,15 +131,25 @@ pub fn recover(state_dir: &Path, path: &Path, works: impl FnOnce() -> Result<()>
             pending.number,
             path.display()
         );
-        return remove(state_dir);
+        forget(state_dir);
+        return Ok(());
     }
-    let why = match works() {
+    let works = works();
+    let is_usable = works.is_ok();
+    let why = match works {
         _ if pending.left().is_zero() => "was not confirmed in time".to_owned(),
         Err(found) => format!("is not confirmed, and no daemon can start with it: {found:#}"),
         Ok(()) => return Ok(()),
     };
     error!("change {} ({}) {why}; rolled back", pending.number, pending.what);
-    write_atomically(path, &pending.previous)?;
+    match write_atomically(path, &pending.previous) {
+        Err(found) if is_usable => {
+            // The daemon that starts takes it back in the data path at once, and goes on trying here.
+            error!("the configuration file is not rolled back yet: {found:#}");
+            return Ok(());
+        }
+        written => written?,
+    }
     let record = || -> Result<()> {
         let mut history = History::open(state_dir, &pending.text)?;
         let what = rolled_back(pending.number);
@@ -147,7 +157,13 @@ pub fn recover(state_dir: &Path, path: &Path, works: impl FnOnce() -> Result<()>
         history.commit(prepared).map(drop)
     };
     record().unwrap_or_else(|found| warn!("not in the history: {found:#}"));
-    remove(state_dir)
+    forget(state_dir);
+    Ok(())
+}
+
+/// Takes the note away. One that stays means nothing while another text is in the file.
+fn forget(state_dir: &Path) {
+    remove(state_dir).unwrap_or_else(|found| warn!("{found:#}; the next start tries it again"));
 }
 
 /// How the history tells it.
@@ -156,7 +172,9 @@ pub fn rolled_back(number: u64) -> String {
     format!("rolled back: change {number} was not confirmed in time")
 }
 
-fn file(state_dir: &Path) -> PathBuf {
+/// Where it is kept.
+#[must_use]
+pub fn file(state_dir: &Path) -> PathBuf {
     // Beside texts that nobody else may read.
     state_dir.join("history").join("unconfirmed.json")
 }

@@ -54,6 +54,7 @@ impl Controller {
     ) -> Result<(u64, Vec<String>), Refused> {
         let wanted = self.plan(&loaded).map_err(|error| Refused::Invalid(error.to_string()))?;
         let notes = self.guard(&loaded, &wanted, force)?;
+        self.configuration.record_start(&self.loaded.text).map_err(Refused::Failed)?;
         let history = &self.configuration.history;
         let prepared = history.prepare(&loaded.text, peer, what).map_err(Refused::Failed)?;
         if !on_disk && let Err(error) = write_atomically(&self.path, &loaded.text) {
@@ -108,10 +109,11 @@ fn carried(
     held: &Tables,
 ) -> HashMap<BackendKey, Health> {
     let (active, mut carried) = (active(held), HashMap::new());
+    let old = old.index();
     for service in new.services.iter().filter(|service| service.health.timing().is_some()) {
         let known = old.service(&service.name);
         for backend in &service.backends {
-            let same = known.and_then(|service| service.backend(&backend.name));
+            let same = old.backend(&service.name, &backend.name);
             if same.is_none_or(|same| same.address != backend.address) {
                 continue;
             }

@@ -3,12 +3,9 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use anyhow::{Context as _, Result};
-use aya::{
-    Ebpf,
-    maps::{
-        Array, HashMap, MapData, MapError,
-        lpm_trie::{Key, LpmTrie},
-    },
+use aya::maps::{
+    Array, HashMap, MapData, MapError,
+    lpm_trie::{Key, LpmTrie},
 };
 use lb_common::{
     backend::{self, Backend, MAX_SOURCES},
@@ -19,10 +16,10 @@ use lb_common::{
     service::{self, Service},
 };
 
-use super::{RawArray, audit::mend, take};
+use super::{RawArray, audit::mend};
 use crate::{
     config::{PortRange, Prefix, PrefixLists},
-    dataplane::pod::Raw,
+    dataplane::{Maps, pod::Raw},
     plan::{BackendEntry, BackendId, ServiceId, ServiceKey, Tunnel},
 };
 
@@ -64,13 +61,13 @@ pub(super) struct FamilyTables<A: Address> {
 }
 
 impl<A: Address> FamilyTables<A> {
-    pub(super) fn new(object: &mut Ebpf, names: &Names) -> Result<Self> {
+    pub(super) fn new(maps: &mut Maps, names: &Names) -> Result<Self> {
         Ok(Self {
-            addresses: take(object, names.addresses)?,
-            services: take(object, names.services)?,
-            backends: take(object, names.backends)?,
-            prefixes: take(object, names.prefixes)?,
-            unconfirmed: take(object, names.unconfirmed)?,
+            addresses: maps.take(names.addresses)?,
+            services: maps.take(names.services)?,
+            backends: maps.take(names.backends)?,
+            prefixes: maps.take(names.prefixes)?,
+            unconfirmed: maps.take(names.unconfirmed)?,
         })
     }
 

@@ -11,10 +11,7 @@ mod rings;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Ebpf,
-    maps::{Array, Map, MapData, MapError, PerCpuArray},
-};
+use aya::maps::{Array, MapData, PerCpuArray};
 use bytemuck::Zeroable as _;
 use lb_common::{
     backend::{BackendState, Tunnel},
@@ -30,7 +27,7 @@ use lb_common::{
 };
 
 use self::{family::FamilyTables, rings::Rings};
-use super::{Dataplane, Filter, Scope, Written, pod::Raw};
+use super::{Dataplane, Filter, Maps, Scope, Written, pod::Raw};
 use crate::{
     config::{PrefixLists, Protocol},
     plan::{
@@ -59,38 +56,30 @@ pub struct Kernel {
     backend_records: RawArray<BackendRecord>,
 }
 
-fn take<T>(object: &mut Ebpf, name: &str) -> Result<T>
-where
-    T: TryFrom<Map, Error = MapError>,
-{
-    let map = object.take_map(name).ok_or_else(|| anyhow!("the program has no map {name}"))?;
-    T::try_from(map).with_context(|| format!("map {name}"))
-}
-
 impl Kernel {
-    /// Takes the tables out of a loaded object.
+    /// Takes the tables out of all.
     ///
     /// # Errors
     ///
     /// Where a table is missing or of another type.
-    pub fn new(object: &mut Ebpf) -> Result<Self> {
-        let v4 = FamilyTables::<Addr4>::new(object, &family::V4)?;
-        let service_records: RawArray<ServiceRecord> = take(object, names::SERVICE_RECORDS)?;
+    pub fn new(maps: &mut Maps) -> Result<Self> {
+        let v4 = FamilyTables::<Addr4>::new(maps, &family::V4)?;
+        let service_records: RawArray<ServiceRecord> = maps.take(names::SERVICE_RECORDS)?;
         Ok(Self {
             unconfirmed_mask: v4.places().saturating_sub(1),
             v4,
-            v6: FamilyTables::new(object, &family::V6)?,
-            filter: take(object, names::ADDRESS_FILTER)?,
-            rings: Rings::open(object, service_records.len())?,
-            node: take(object, names::NODE)?,
-            service_cursors: take(object, names::SERVICE_CURSORS)?,
-            service_settings: take(object, names::SERVICE_SETTINGS)?,
-            tunnels: take(object, names::TUNNELS)?,
-            backend_states: take(object, names::BACKEND_STATES)?,
-            counters: take(object, names::BACKEND_COUNTERS)?,
-            verdicts: take(object, names::VERDICTS)?,
+            v6: FamilyTables::new(maps, &family::V6)?,
+            filter: maps.take(names::ADDRESS_FILTER)?,
+            rings: Rings::open(maps.take_map(names::RINGS)?, service_records.len())?,
+            node: maps.take(names::NODE)?,
+            service_cursors: maps.take(names::SERVICE_CURSORS)?,
+            service_settings: maps.take(names::SERVICE_SETTINGS)?,
+            tunnels: maps.take(names::TUNNELS)?,
+            backend_states: maps.take(names::BACKEND_STATES)?,
+            counters: maps.take(names::BACKEND_COUNTERS)?,
+            verdicts: maps.take(names::VERDICTS)?,
             service_records,
-            backend_records: take(object, names::BACKEND_RECORDS)?,
+            backend_records: maps.take(names::BACKEND_RECORDS)?,
         })
     }
 

@@ -10,12 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use aya::{
-    Ebpf,
-    maps::{ArrayOfMaps, Map, MapData},
-};
+use aya::maps::{ArrayOfMaps, Map, MapData};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
-use lb_common::{names, ring};
+use lb_common::ring;
 
 use crate::{
     bpf,
@@ -43,11 +40,9 @@ struct Held {
 }
 
 impl Rings {
-    /// Opens every ring that is in the table, which has `capacity` elements.
-    pub(super) fn open(object: &mut Ebpf, capacity: u32) -> Result<Self> {
-        let Some(Map::ArrayOfMaps(table)) = object.take_map(names::RINGS) else {
-            bail!("the program has no table of rings");
-        };
+    /// Opens every ring that is in a table, which has `capacity` elements.
+    pub(super) fn open(table: Map, capacity: u32) -> Result<Self> {
+        let Map::ArrayOfMaps(table) = table else { bail!("the table of rings is another one") };
         let numbers = table.fd().as_fd().try_clone_to_owned().context("the table of rings")?;
         let table = ArrayOfMaps::try_from(Map::ArrayOfMaps(table))?;
         let mut rings = Self { table, numbers, held: HashMap::new() };
