@@ -21,18 +21,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal as Hangups, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
 };
 use tracing::{error, info, warn};
 
 use crate::{
     admin::store,
-    api::{self, Peer, Socket},
-    config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
-    controller::{
-        Command, ConfigurationCommand, Connections, Controller, Manner, Setup,
-        configuration::pending,
+    api::{
+        self, Peer, Socket,
+        configuration::{Reload, take_up},
     },
+    config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
+    controller::{Command, Connections, Controller, Setup, configuration::pending},
     loader::{self, Datapath, Grip, Pins},
     lock,
 };
@@ -258,21 +258,15 @@ async fn control(
 async fn reload_on(mut signals: Hangups, commands: mpsc::WeakSender<Command>) {
     while signals.recv().await.is_some() {
         let Some(commands) = commands.upgrade() else { return };
-        let (reply, answer) = oneshot::channel();
-        let reload = ConfigurationCommand::Reload(Manner::default(), Peer::named("signal"), reply);
-        if commands.send(Command::Configuration(reload)).await.is_err() {
-            return;
-        }
-        match answer.await {
-            Ok(Ok(applied)) => {
+        match take_up(&commands, Reload::default(), Peer::named("signal")).await {
+            Ok(applied) => {
                 info!("reload: {}", applied.message);
                 applied.warnings.iter().for_each(|warning| warn!("{warning}"));
             }
-            Ok(Err(refused)) => {
+            Err(refused) => {
                 error!("reload refused; what is at work goes on");
                 refused.to_string().lines().for_each(|line| error!("{line}"));
             }
-            Err(_) => return,
         }
     }
 }

@@ -20,7 +20,7 @@ use super::{
     server::{Body, Commands, ask},
 };
 use crate::{
-    controller::{Command, ConfigurationCommand as Ask, Entry, Manner},
+    controller::{Command, ConfigurationCommand as Ask, Entry, Manner, OnDisk},
     plan::Diff,
     verify,
 };
@@ -59,13 +59,16 @@ pub struct Apply {
     pub unverified: bool,
 }
 
-/// `?force=true` of `POST /v1/configuration/reload`.
+/// `?force=true&unverified=true` of `POST /v1/configuration/reload`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reload {
     /// As of [`Apply`].
     #[serde(default)]
     pub force: bool,
+    /// As of [`Apply`].
+    #[serde(default)]
+    pub unverified: bool,
 }
 
 /// `POST /v1/configuration/rollback`.
@@ -248,10 +251,24 @@ async fn reload(
     peer: Peer,
     wish: Result<Query<Reload>, QueryRejection>,
 ) -> Result<Json<Applied>, Problem> {
-    let Query(Reload { force }) = wish?;
+    let Query(wish) = wish?;
+    Ok(Json(take_up(&commands, wish, peer).await?))
+}
+
+/// Verifies the configuration file and takes it up, as a request or a signal asks.
+pub(crate) async fn take_up(
+    commands: &Commands,
+    Reload { force, unverified }: Reload,
+    peer: Peer,
+) -> Result<Applied, Problem> {
+    let read = |reply| Command::Configuration(Ask::Read(reply));
+    let OnDisk { candidate, is_at_work } = ask(commands, read).await??;
+    if !unverified && !is_at_work {
+        verify(commands, &candidate).await?;
+    }
     let manner = Manner { confirm: None, force };
-    let command = |reply| Command::Configuration(Ask::Reload(manner, peer, reply));
-    Ok(Json(ask(&commands, command).await??))
+    let command = |reply| Command::Configuration(Ask::Reload(candidate, manner, peer, reply));
+    Ok(ask(commands, command).await??)
 }
 
 async fn rollback(

@@ -37,7 +37,7 @@ pub(crate) use self::apply::Applier;
 pub use self::{
     administer::{Administer, Wish},
     change::{Change, Refused},
-    configuration::{ConfigurationCommand, Manner},
+    configuration::{ConfigurationCommand, Manner, OnDisk},
     history::Entry,
     sweep::Connections,
 };

@@ -65,6 +65,9 @@ pub enum Command {
         /// Even if fewer active backends of a service than its `min_active` stay
         #[arg(long)]
         force: bool,
+        /// Without trying it on the real program first, as `evenkeel verify --quick` does
+        #[arg(long)]
+        no_verify: bool,
         #[command(flatten)]
         format: Format,
     },
@@ -136,8 +139,9 @@ pub async fn run(client: &Client, command: Command, config: &Path) -> Result<()>
             let changed: Changed = client.send(Method::POST, path, None::<&()>).await?;
             output::print(&format!("{}\n", changed.message))
         }
-        Command::Reload { force, format } => {
-            let path = format!("/v1/configuration/reload?force={force}");
+        Command::Reload { force, no_verify, format } => {
+            let wish = format!("force={force}&unverified={no_verify}");
+            let path = format!("/v1/configuration/reload?{wish}");
             let applied = client.send(Method::POST, &path, None::<&()>).await?;
             print_applied(&applied, format.output)
         }

@@ -52,14 +52,24 @@ pub enum ConfigurationCommand {
     Apply(Candidate, Manner, Peer, Reply<Applied>),
     /// Confirms the change that waits for it.
     Confirm(Peer, Reply<Changed>),
-    /// Takes up the file as it is.
-    Reload(Manner, Peer, Reply<Applied>),
+    /// Reads the file.
+    Read(Reply<OnDisk>),
+    /// Takes up the file, if it is still this text.
+    Reload(Candidate, Manner, Peer, Reply<Applied>),
     /// Goes back to a number of the history, or to the one before the last change.
     Rollback(Option<u64>, Manner, Peer, Reply<Applied>),
     /// The history.
     History(Reply<HistoryList>),
     /// One entry of it.
     Entry(u64, Reply<HistoryEntry>),
+}
+
+/// The configuration file as it is.
+pub struct OnDisk {
+    /// Its text.
+    pub candidate: Candidate,
+    /// Whether that is at work already.
+    pub is_at_work: bool,
 }
 
 /// How a change of the whole configuration is made.
@@ -228,8 +238,9 @@ impl Controller {
                 );
             }
             ConfigurationCommand::Confirm(peer, reply) => drop(reply.send(self.confirm(&peer))),
-            ConfigurationCommand::Reload(manner, peer, reply) => {
-                drop(reply.send(self.reload(manner, &peer)));
+            ConfigurationCommand::Read(reply) => drop(reply.send(self.read_file())),
+            ConfigurationCommand::Reload(candidate, manner, peer, reply) => {
+                drop(reply.send(self.reload(candidate, manner, &peer)));
             }
             ConfigurationCommand::Rollback(to, manner, peer, reply) => {
                 drop(reply.send(self.rollback(to, manner, &peer)));
@@ -340,8 +351,7 @@ impl Controller {
         }
     }
 
-    fn reload(&mut self, manner: Manner, peer: &Peer) -> Result<Applied, Refused> {
-        self.configuration.nothing_pending()?;
+    fn read_file(&self) -> Result<OnDisk, Refused> {
         let bytes = std::fs::read(&self.path).map_err(|found| {
             let context = format!("read {}", self.path.display());
             Refused::Failed(anyhow::Error::new(found).context(context))
@@ -349,7 +359,23 @@ impl Controller {
         let text = String::from_utf8(bytes).map_err(|_| {
             Refused::Invalid(format!("{} is not UTF-8 text; save it as UTF-8", self.path.display()))
         })?;
-        let candidate = Candidate { text, file: self.path.clone() };
+        let is_at_work = text == self.loaded.text;
+        Ok(OnDisk { candidate: Candidate { text, file: self.path.clone() }, is_at_work })
+    }
+
+    fn reload(
+        &mut self,
+        candidate: Candidate,
+        manner: Manner,
+        peer: &Peer,
+    ) -> Result<Applied, Refused> {
+        self.configuration.nothing_pending()?;
+        if self.read_file()?.candidate.text != candidate.text {
+            return Err(Refused::Conflict(format!(
+                "{} was edited again while it was verified; reload once more",
+                self.path.display()
+            )));
+        }
         let doing = format!("reloaded {}", self.path.display());
         self.apply(Wish { candidate, manner, peer, doing })
     }
