@@ -9,7 +9,8 @@ mod mode;
 
 pub use self::{
     attach::attach,
-    bpffs::Pins,
+    bpffs::{Pins, is_bpffs},
+    kernel_version::check as check_kernel,
     load::{Datapath, Programs, Sizes, load, load_unpinned, memory},
     mode::mode,
 };
