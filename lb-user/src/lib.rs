@@ -4,7 +4,7 @@
 //! `dataplane` (the kernel's tables). The way of a fact: `health` and `nexthop` → `controller`.
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
 //! the backends' side of the tunnels, a small program of its own. `verify` tries a configuration on the
-//! real program, beside whatever runs.
+//! real program, beside whatever runs. `doctor` examines the host.
 
 pub mod admin;
 pub mod api;
@@ -15,6 +15,7 @@ pub mod controller;
 pub mod daemon;
 pub mod dataplane;
 pub mod decap;
+pub mod doctor;
 pub mod health;
 pub mod loader;
 mod lock;

@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod check;
+mod deb;
 mod demo;
 mod fuzz;
 mod host;
@@ -38,6 +39,8 @@ enum Verb {
         #[arg(long)]
         release: bool,
     },
+    /// Make a Debian package.
+    Deb(deb::Options),
     /// Check formatting, lints, documentation and dependencies.
     Check,
     /// Run the tests; they need root.
@@ -79,6 +82,7 @@ fn run(verb: &Verb) -> Result<()> {
     match verb {
         Verb::Setup => setup::run(),
         Verb::Build { release } => build::run(*release),
+        Verb::Deb(options) => deb::run(options),
         Verb::Check => check::run(),
         Verb::Test { filters } => test::run(filters),
         Verb::Demo { keep } => demo::run(*keep),

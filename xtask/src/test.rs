@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use xshell::{Shell, cmd};
 
-use crate::{build, host, setup, workspace};
+use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 6] = [
+const PROGRAMS: [(&str, &[&str]); 9] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -16,6 +16,10 @@ const PROGRAMS: [(&str, &[&str]); 6] = [
     ("ethtool", &["ethtool"]),
     // Ubuntu ships it with its kernel's tools.
     ("bpftool", &["bpftool", "linux-tools-generic"]),
+    // The package is made, installed and read.
+    ("dpkg-shlibdeps", &["dpkg-dev"]),
+    ("addgroup", &["adduser"]),
+    ("man", &["man-db"]),
 ];
 
 pub(crate) fn run(filters: &[String]) -> Result<()> {
@@ -26,6 +30,9 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     host::ensure_bpffs(&shell)?;
     // The tests start the binary of another package, which testing alone would not build.
     build::workspace_members(&shell, false)?;
+    if filters.is_empty() || filters.iter().any(|filter| filter.contains("package")) {
+        deb::package(&shell, true)?;
+    }
 
     let cargo = || workspace::cargo(&shell);
     if !workspace::has_subcommand(&shell, "nextest") {

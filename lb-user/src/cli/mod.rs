@@ -4,6 +4,8 @@ mod change;
 mod configuration;
 mod counters;
 mod decap;
+mod doctor;
+mod generate;
 mod lifecycle;
 mod output;
 mod probe;
@@ -14,6 +16,7 @@ use std::{path::PathBuf, pin::Pin, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use tracing_subscriber::EnvFilter;
 
 use self::probe::ProbeArgs;
@@ -96,6 +99,18 @@ enum Command {
     Decap(decap::DecapArgs),
     /// Remove the data path: detach every interface, drop connections and counters
     Detach,
+    /// Examine this host: what disturbs the balancer or slows it down, and what to do about it
+    ///
+    /// Reads the configuration if there is one, and changes nothing. Without root it says what it could not
+    /// see. The exit code is 1 where there is a problem; warnings and notes leave it at 0.
+    Doctor(Format),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write every command's to a directory
+    Man(generate::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -337,6 +352,9 @@ impl Cli {
             }
             Command::Verify(args) => return verify::verify(&args, &paths.config),
             Command::Detach => return change::detach(&paths),
+            Command::Completions { shell } => return generate::completions(shell),
+            Command::Man(args) => return generate::man(&args),
+            Command::Doctor(format) => Box::pin(doctor::show(&paths, format.output)),
             Command::Status(format) => Box::pin(read::status(&client, format.output)),
             Command::Service(ServiceCommand::List(format)) => {
                 Box::pin(read::services(&client, format.output))

@@ -194,7 +194,9 @@ fn remove_directory(directory: &Path) -> Result<()> {
     }
 }
 
-fn is_bpffs(path: &Path) -> bool {
+/// Whether a path is on a BPF file system.
+#[must_use]
+pub fn is_bpffs(path: &Path) -> bool {
     rustix::fs::statfs(path).is_ok_and(|statfs| {
         u64::try_from(statfs.f_type).unwrap_or_default() & 0xffff_ffff == BPF_FS_MAGIC
     })

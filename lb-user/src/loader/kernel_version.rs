@@ -56,7 +56,12 @@ pub(super) fn ensure_supported() -> Result<()> {
     check(release.trim())
 }
 
-fn check(release: &str) -> Result<()> {
+/// Refuses a release, as `uname -r` tells it, that is too old for the programs.
+///
+/// # Errors
+///
+/// Names what that kernel lacks, and the oldest one that has it all.
+pub fn check(release: &str) -> Result<()> {
     // A release that says nothing is left to the kernel's own judgement.
     let Some(version) = Version::read(release) else { return Ok(()) };
     let lacks: Vec<_> = NEEDS.iter().filter(|(since, _)| version < *since).collect();

@@ -11,8 +11,9 @@ mod pinned;
 
 pub use self::{
     attach::attach,
-    bpffs::Pins,
+    bpffs::{Pins, is_bpffs},
     grip::{Grip, Pinned},
+    kernel_version::check as check_kernel,
     load::{Datapath, Programs, Sizes, load, load_unpinned, memory},
     mode::mode,
 };
