@@ -336,7 +336,8 @@ impl Cli {
         match self.command {
             Command::Run { log_drops } => {
                 log();
-                daemon::run(paths, log_drops).await
+                // It is much larger than what the other commands need.
+                Box::pin(daemon::run(paths, log_drops)).await
             }
             Command::Status(format) => read::status(&client, format.output).await,
             Command::Service(ServiceCommand::List(format)) => {

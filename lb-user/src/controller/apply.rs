@@ -14,6 +14,9 @@ use crate::{
     plan::{NodePolicy, Ring, ServiceEntry, ServiceId, ServiceKey, Tables},
 };
 
+/// Services whose rings are swapped at once: each needs a file descriptor for a moment.
+const AT_ONCE: usize = 256;
+
 /// A data path together with what it is known to hold.
 pub struct Applier {
     dataplane: Box<dyn Dataplane>,
@@ -185,39 +188,69 @@ impl Applier {
     }
 
     fn write_services(&mut self, wanted: &Tables) -> Result<()> {
-        for (id, service) in wanted.services.iter().filter(|(_, service)| service.live) {
-            let known = self.held.services.get(id);
-            if known == Some(service) {
-                continue;
-            }
+        let live = wanted.services.iter().filter(|(_, service)| service.live);
+        let changed: Vec<_> =
+            live.filter(|(id, service)| self.held.services.get(*id) != Some(*service)).collect();
+        changed.chunks(AT_ONCE).try_for_each(|some| self.write_some_services(some))
+    }
+
+    /// Writes services that are not what they shall be, their rings at once: after a swap the kernel waits
+    /// until no program looks at what was there, which for thousands one by one takes minutes.
+    fn write_some_services(&mut self, changed: &[(&ServiceId, &ServiceEntry)]) -> Result<()> {
+        // How many members there are is never fewer than the ring has: the kernel takes its time to swap
+        // a ring, and who is refused meanwhile by one that returned too early must find the other.
+        let grows = |known: Option<&ServiceEntry>, service: &ServiceEntry| {
+            known.is_some_and(|known| known.ring.members.len() < service.ring.members.len())
+        };
+        let known: Vec<_> =
+            changed.iter().map(|(id, _)| self.held.services.get(*id).cloned()).collect();
+        for ((id, service), known) in changed.iter().zip(&known) {
             if known.is_none() {
-                self.dataplane.write_service_record(*id, Some(service))?;
+                self.dataplane.write_service_record(**id, Some(service))?;
             }
-            let (fresh, moved, live) = (
-                known.is_none_or(|known| known.policy != service.policy),
-                known.is_none_or(|known| known.ring != service.ring),
-                known.is_some_and(|known| known.live),
+            if grows(known.as_ref(), service) {
+                self.write_policy(**id, service)?;
+            }
+        }
+        let differs = |known: &Option<ServiceEntry>, service: &ServiceEntry| {
+            known.as_ref().is_none_or(|known| known.ring != service.ring)
+        };
+        let moved =
+            changed.iter().zip(&known).filter(|((_, service), known)| differs(known, service));
+        self.write_rings(
+            &moved.map(|((id, service), _)| (**id, &service.ring)).collect::<Vec<_>>(),
+        )?;
+        for ((id, service), known) in changed.iter().zip(&known) {
+            let moved = differs(known, service);
+            let (fresh, live) = (
+                known.as_ref().is_none_or(|known| known.policy != service.policy),
+                known.as_ref().is_some_and(|known| known.live),
             );
-            // How many members there are is never fewer than the ring has: the kernel takes its time to swap
-            // a ring, and who is refused meanwhile by one that returned too early must find the other.
-            let grows =
-                known.is_some_and(|known| known.ring.members.len() < service.ring.members.len());
-            if grows {
-                self.write_policy(*id, service)?;
-            }
-            if moved {
-                self.dataplane.write_ring(*id, &service.ring)?;
-            }
             // A ring that was emptied when the service retired is not told by what it holds now.
-            if !grows && (fresh || moved || !live) {
-                self.write_policy(*id, service)?;
+            if !grows(known.as_ref(), service) && (fresh || moved || !live) {
+                self.write_policy(**id, service)?;
             }
             if !live {
-                self.dataplane.write_service(service.key, *id)?;
+                self.dataplane.write_service(service.key, **id)?;
             }
-            self.held.services.insert(*id, service.clone());
+            self.held.services.insert(**id, (*service).clone());
         }
         Ok(())
+    }
+
+    fn write_rings(&mut self, rings: &[(ServiceId, &Ring)]) -> Result<()> {
+        if rings.is_empty() {
+            return Ok(());
+        }
+        let written = self.dataplane.write_rings(rings);
+        for (id, ring) in rings {
+            if let Some(known) = self.held.services.get_mut(id) {
+                // After an error some of them may be there: none is known, so that the next call writes
+                // whatever is wanted then.
+                known.ring = if written.is_ok() { (*ring).clone() } else { Ring::default() };
+            }
+        }
+        written
     }
 
     fn write_policy(&mut self, id: ServiceId, service: &ServiceEntry) -> Result<()> {

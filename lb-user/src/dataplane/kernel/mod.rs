@@ -9,10 +9,10 @@ mod family;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::maps::{Array, ArrayOfMaps, Map, MapData, MapError, PerCpuArray};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY;
 use bytemuck::Zeroable as _;
@@ -44,6 +44,9 @@ use crate::{
 /// Rings of any length may take a slot (include/uapi/linux/bpf.h).
 const BPF_F_INNER_MAP: u32 = 0x1000;
 
+/// What a map answers to a batch that it does not know (include/linux/errno.h).
+const ENOTSUPP: i32 = 524;
+
 type RawArray<T> = Array<MapData, Raw<T>>;
 
 /// The kernel's tables.
@@ -52,6 +55,8 @@ pub struct Kernel {
     v6: FamilyTables<Addr6>,
     filter: RawArray<Bitmap>,
     rings: ArrayOfMaps<MapData>,
+    /// The same, to write many at once.
+    all_rings: OwnedFd,
     node: RawArray<NodeSettings>,
     unconfirmed_mask: u32,
     service_cursors: RawArray<ServiceCursor>,
@@ -72,12 +77,17 @@ impl Kernel {
     /// Where a table is missing or of another type.
     pub fn new(maps: &mut Maps) -> Result<Self> {
         let v4 = FamilyTables::<Addr4>::new(maps, &family::V4)?;
+        let Some(Map::ArrayOfMaps(rings)) = maps.get(names::RINGS) else {
+            bail!("there is no array of maps {}", names::RINGS);
+        };
+        let all_rings = rings.fd().as_fd().try_clone_to_owned()?;
         Ok(Self {
             unconfirmed_mask: v4.places().saturating_sub(1),
             v4,
             v6: FamilyTables::new(maps, &family::V6)?,
             filter: maps.take(names::ADDRESS_FILTER)?,
             rings: maps.take(names::RINGS)?,
+            all_rings,
             node: maps.take(names::NODE)?,
             service_cursors: maps.take(names::SERVICE_CURSORS)?,
             service_settings: maps.take(names::SERVICE_SETTINGS)?,
@@ -221,6 +231,24 @@ impl Dataplane for Kernel {
         self.rings
             .set(id.0, &inner, 0)
             .with_context(|| format!("swap the ring of service {}", id.0))
+    }
+
+    fn write_rings(&mut self, rings: &[(ServiceId, &Ring)]) -> Result<()> {
+        let make = |(id, ring): &(ServiceId, &Ring)| {
+            slots(ring)
+                .and_then(|slots| make_ring(&slots))
+                .with_context(|| format!("make the ring of service {}", id.0))
+        };
+        let inner = rings.iter().map(make).collect::<Result<Vec<_>>>()?;
+        let ids: Vec<_> = rings.iter().map(|(id, _)| id.0).collect();
+        let fds: Vec<_> = inner.iter().map(|map| map.fd().as_fd().as_raw_fd()).collect();
+        match bpf::write_elements(self.all_rings.as_fd(), &ids, &fds) {
+            // An older kernel (before 5.13) knows no batches of these.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | ENOTSUPP)) => {
+                rings.iter().try_for_each(|(id, ring)| self.write_ring(*id, ring))
+            }
+            written => written.with_context(|| format!("swap the rings of {} services", ids.len())),
+        }
     }
 
     fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
