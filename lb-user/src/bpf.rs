@@ -228,6 +228,20 @@ pub fn read_all<K: Pod, V: Pod>(
 pub fn write_array<V: Pod>(map: BorrowedFd<'_>, values: &[V]) -> io::Result<()> {
     let count = u32::try_from(values.len()).map_err(io::Error::other)?;
     let keys: Vec<u32> = (0..count).collect();
+    write_elements(map, &keys, values)
+}
+
+/// Writes the elements of an array that have these indices, a value for each. In an array of maps a value
+/// is the descriptor of one; the kernel waits once for the programs that look at those that were there.
+///
+/// # Errors
+///
+/// What the kernel answered: `EOPNOTSUPP` or `ENOTSUPP` (524) where it does this one by one alone.
+pub fn write_elements<V: Pod>(map: BorrowedFd<'_>, keys: &[u32], values: &[V]) -> io::Result<()> {
+    if keys.len() != values.len() {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let count = u32::try_from(values.len()).map_err(io::Error::other)?;
     let mut attr = BatchAttr {
         keys: keys.as_ptr() as u64,
         values: values.as_ptr() as u64,

@@ -139,7 +139,7 @@ impl Balancer {
 
     /// Has the next daemon pin below this directory, which is on a BPF file system.
     pub fn pin_below(&mut self, directory: &Path) {
-        self.bpffs = directory.to_owned();
+        directory.clone_into(&mut self.bpffs);
     }
 
     /// Runs `evenkeel run` with other places, such as `--socket PATH`, where it has to end by itself.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Sends one request on a connection of its own; returns the status and the body.
 pub fn ask(socket: &Path, method: &str, path: &str, body: &str) -> Result<(u16, String)> {

@@ -91,12 +91,11 @@ async fn answer(stream: UnixStream, router: Router, mut stopped: watch::Receiver
         ended = &mut connection => Some(ended),
         () = stops => None,
     };
-    let ended = match early {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let ended = if let Some(ended) = early {
+        ended
+    } else {
+        connection.as_mut().graceful_shutdown();
+        connection.await
     };
     if let Err(error) = ended {
         let error = io::Error::other(error);

@@ -4,7 +4,10 @@
 //! its service, and an address leaves the filter last. What was written is noted step by step, so
 //! after an error the same call goes on where it failed.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use anyhow::Result;
 
@@ -13,6 +16,9 @@ use crate::{
     dataplane::{Dataplane, Filter, Scope, Written},
     plan::{NodePolicy, Ring, ServiceEntry, ServiceId, ServiceKey, Tables},
 };
+
+/// Services whose rings are swapped at once: each needs a file descriptor for a moment.
+const AT_ONCE: usize = 256;
 
 /// A data path together with what it is known to hold.
 pub struct Applier {
@@ -26,6 +32,9 @@ pub struct Applier {
     node: Option<(NodePolicy, bool)>,
     /// The prefixes of each scope as written.
     prefixes: BTreeMap<Scope, PrefixLists>,
+    /// Services whose ring may be another than the one that is held: to write it, or what belongs to it,
+    /// failed.
+    unsure: BTreeSet<ServiceId>,
 }
 
 impl Applier {
@@ -43,6 +52,7 @@ impl Applier {
             addresses: None,
             node: None,
             prefixes: BTreeMap::new(),
+            unsure: BTreeSet::new(),
         })
     }
 
@@ -185,37 +195,62 @@ impl Applier {
     }
 
     fn write_services(&mut self, wanted: &Tables) -> Result<()> {
-        for (id, service) in wanted.services.iter().filter(|(_, service)| service.live) {
-            let known = self.held.services.get(id);
-            if known == Some(service) {
-                continue;
-            }
+        let live = wanted.services.iter().filter(|(_, service)| service.live);
+        let differs = |(id, service): &(&ServiceId, &ServiceEntry)| {
+            self.unsure.contains(*id) || self.held.services.get(*id) != Some(*service)
+        };
+        let changed: Vec<_> = live.filter(differs).collect();
+        changed.chunks(AT_ONCE).try_for_each(|some| self.write_some_services(some))
+    }
+
+    /// Writes services that are not what they shall be, their rings at once: after a swap the kernel waits
+    /// until no program looks at what was there, which for thousands one by one takes minutes.
+    fn write_some_services(&mut self, changed: &[(&ServiceId, &ServiceEntry)]) -> Result<()> {
+        // How many members there are is never fewer than the ring has: the kernel takes its time to swap
+        // a ring, and who is refused meanwhile by one that returned too early must find the other.
+        let grows = |known: Option<&ServiceEntry>, service: &ServiceEntry| {
+            known.is_some_and(|known| known.ring.members.len() < service.ring.members.len())
+        };
+        let known: Vec<_> =
+            changed.iter().map(|(id, _)| self.held.services.get(*id).cloned()).collect();
+        for ((id, service), known) in changed.iter().zip(&known) {
             if known.is_none() {
-                self.dataplane.write_service_record(*id, Some(service))?;
+                self.dataplane.write_service_record(**id, Some(service))?;
             }
-            let (fresh, moved, live) = (
-                known.is_none_or(|known| known.policy != service.policy),
-                known.is_none_or(|known| known.ring != service.ring),
-                known.is_some_and(|known| known.live),
+            if grows(known.as_ref(), service) {
+                self.write_policy(**id, service)?;
+            }
+        }
+        let has_moved = |((id, service), known): &(&(&ServiceId, &ServiceEntry), &Option<_>)| {
+            self.unsure.contains(*id)
+                || known.as_ref().is_none_or(|known: &ServiceEntry| known.ring != service.ring)
+        };
+        let moved: BTreeMap<_, _> = changed
+            .iter()
+            .zip(&known)
+            .filter(has_moved)
+            .map(|((id, service), _)| (**id, &service.ring))
+            .collect();
+        // Until all that belongs to the ring is written, too.
+        self.unsure.extend(moved.keys());
+        if !moved.is_empty() {
+            let rings: Vec<_> = moved.iter().map(|(id, ring)| (*id, *ring)).collect();
+            self.dataplane.write_rings(&rings)?;
+        }
+        for ((id, service), known) in changed.iter().zip(&known) {
+            let (fresh, live) = (
+                known.as_ref().is_none_or(|known| known.policy != service.policy),
+                known.as_ref().is_some_and(|known| known.live),
             );
-            // How many members there are is never fewer than the ring has: the kernel takes its time to swap
-            // a ring, and who is refused meanwhile by one that returned too early must find the other.
-            let grows =
-                known.is_some_and(|known| known.ring.members.len() < service.ring.members.len());
-            if grows {
-                self.write_policy(*id, service)?;
-            }
-            if moved {
-                self.dataplane.write_ring(*id, &service.ring)?;
-            }
             // A ring that was emptied when the service retired is not told by what it holds now.
-            if !grows && (fresh || moved || !live) {
-                self.write_policy(*id, service)?;
+            if !grows(known.as_ref(), service) && (fresh || moved.contains_key(*id) || !live) {
+                self.write_policy(**id, service)?;
             }
             if !live {
-                self.dataplane.write_service(service.key, *id)?;
+                self.dataplane.write_service(service.key, **id)?;
             }
-            self.held.services.insert(*id, service.clone());
+            self.held.services.insert(**id, (*service).clone());
+            self.unsure.remove(*id);
         }
         Ok(())
     }
@@ -236,8 +271,9 @@ impl Applier {
             if service.live && !claimed(service.key) {
                 self.dataplane.remove_service(service.key)?;
             }
-            if !service.ring.is_empty() {
+            if !service.ring.is_empty() || self.unsure.contains(&id) {
                 self.dataplane.write_ring(id, &Ring::default())?;
+                self.unsure.remove(&id);
             }
             if let Some(retiring) = stays {
                 self.held.services.insert(id, retiring.clone());

@@ -92,6 +92,16 @@ pub trait Dataplane: Send + Sync {
     fn write_policy(&mut self, id: ServiceId, policy: &Policy, members: usize) -> Result<()>;
     /// Swaps a service's ring.
     fn write_ring(&mut self, id: ServiceId, ring: &Ring) -> Result<()>;
+
+    /// Swaps the rings of several services. Each is swapped at one instant; the kernel, which waits a while
+    /// after a swap, waits once for all.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered; some of them may be swapped then.
+    fn write_rings(&mut self, rings: &[(ServiceId, &Ring)]) -> Result<()> {
+        rings.iter().try_for_each(|(id, ring)| self.write_ring(*id, ring))
+    }
     /// Sets a backend's address, way, tunnel and source ports.
     fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()>;
     /// Sets a backend's counters and cursor to zero.

@@ -33,12 +33,15 @@ enum Source {
     /// The object that was loaded.
     Object(Box<Ebpf>),
     /// Pins of an earlier daemon.
-    Pins {
-        /// The XDP program.
-        balancer: Xdp,
-        /// The program that ends connections.
-        expire: Xdp,
-    },
+    Pins(Box<Reopened>),
+}
+
+/// Pinned programs, opened again.
+struct Reopened {
+    /// The XDP program.
+    balancer: Xdp,
+    /// The program that ends connections.
+    expire: Xdp,
 }
 
 /// A loaded data path: programs and tables.
@@ -103,7 +106,7 @@ pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
         let mut maps = Maps::pinned(|name| pins.map(name))?;
         let connections = ConnectionTable::new(&mut maps)?;
         let tables = Kernel::new(&mut maps)?;
-        let programs = Programs(Source::Pins { balancer, expire });
+        let programs = Programs(Source::Pins(Box::new(Reopened { balancer, expire })));
         return Ok(Datapath { programs, tables, connections, sizes, taken_over, drops: None });
     }
     let mut loader = EbpfLoader::new();
@@ -174,7 +177,7 @@ impl Programs {
     pub fn balancer(&self) -> Result<&Xdp> {
         match &self.0 {
             Source::Object(object) => xdp(object, names::PROGRAM),
-            Source::Pins { balancer, .. } => Ok(balancer),
+            Source::Pins(pins) => Ok(&pins.balancer),
         }
     }
 
@@ -186,7 +189,7 @@ impl Programs {
     pub fn balancer_mut(&mut self) -> Result<&mut Xdp> {
         match &mut self.0 {
             Source::Object(object) => xdp_mut(object, names::PROGRAM),
-            Source::Pins { balancer, .. } => Ok(balancer),
+            Source::Pins(pins) => Ok(&mut pins.balancer),
         }
     }
 
@@ -198,7 +201,7 @@ impl Programs {
     pub fn expire(&self) -> Result<&Xdp> {
         match &self.0 {
             Source::Object(object) => xdp(object, names::EXPIRE_PROGRAM),
-            Source::Pins { expire, .. } => Ok(expire),
+            Source::Pins(pins) => Ok(&pins.expire),
         }
     }
 }

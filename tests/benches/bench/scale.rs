@@ -89,21 +89,21 @@ fn one(services: usize, each: usize, count: usize) -> Result<Size> {
     let socket = balancer.socket_path();
     let service = "/v1/services/service-0/backends";
     let mut changes = Vec::new();
-    let mut changed =
+    let mut change =
         |what, method: &str, path: &dyn Fn(usize) -> String, body: &dyn Fn(usize) -> String| {
             let times = (0..count).map(|turn| timed(&socket, method, &path(turn), &body(turn)));
             changes.push((what, times.collect::<Result<Vec<_>>>()?));
             anyhow::Ok(())
         };
     let weight = |turn| format!("{{\"weight\": {}}}", 2 + turn);
-    changed("weight", "PATCH", &|_| format!("{service}/web-1"), &weight)?;
+    change("weight", "PATCH", &|_| format!("{service}/web-1"), &weight)?;
     // A table that is full has no room for one more.
     if (services * each) < 65_536 {
         let host = lab.backends[0].v4;
         let new =
             |turn| format!(r#"{{"name": "new-{turn}", "address": "{host}:{}"}}"#, 1000 + turn);
-        changed("add", "POST", &|_| service.to_owned(), &new)?;
-        changed("remove", "DELETE", &|turn| format!("{service}/new-{turn}"), &|_| String::new())?;
+        change("add", "POST", &|_| service.to_owned(), &new)?;
+        change("remove", "DELETE", &|turn| format!("{service}/new-{turn}"), &|_| String::new())?;
     }
     let status = timed(&socket, "GET", "/v1/status", "")?;
     Ok(Size {

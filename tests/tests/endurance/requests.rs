@@ -79,7 +79,7 @@ fn ten_thousand_requests_at_once_are_all_answered() {
         let path = match client % 10 {
             0 => "/v1/status",
             1 => "/v1/counters",
-            _ => "/v1/history/1",
+            _ => "/v1/history",
         };
         while asked.load(Relaxed) < REQUESTS {
             send("GET", path, "");

@@ -16,7 +16,7 @@ fn a_second_daemon_is_refused_and_told_who_is_there() {
     load.proceed(50).unwrap();
     let balancer = &stage.balancer;
     let elsewhere = |name: &str| balancer.scratch().join(name);
-    let (socket, state) = (elsewhere("second.sock"), elsewhere("second"));
+    let (socket, directory) = (elsewhere("second.sock"), elsewhere("second"));
     let pins = Path::new("/sys/fs/bpf").join(format!("evk-{}-second", std::process::id()));
     let holder = format!("process {}", balancer.process_id().unwrap());
     let pins_before = balancer.bpffs_path().join("links");
@@ -24,8 +24,8 @@ fn a_second_daemon_is_refused_and_told_who_is_there() {
     // Each time one place alone is the same.
     for (same, others) in [
         ("--state-dir", vec![("--socket", &*socket), ("--bpffs", &*pins)]),
-        ("--bpffs", vec![("--socket", &*socket), ("--state-dir", &*state)]),
-        ("--socket", vec![("--state-dir", &*state), ("--bpffs", &*pins)]),
+        ("--bpffs", vec![("--socket", &*socket), ("--state-dir", &*directory)]),
+        ("--socket", vec![("--state-dir", &*directory), ("--bpffs", &*pins)]),
         ("--state-dir", Vec::new()),
     ] {
         let refused = balancer.run_elsewhere(&others).unwrap();

@@ -196,6 +196,10 @@ impl Dataplane for Kernel {
         self.rings.write(id, ring)
     }
 
+    fn write_rings(&mut self, rings: &[(ServiceId, &Ring)]) -> Result<()> {
+        self.rings.write_all(rings)
+    }
+
     fn write_backend(&mut self, id: BackendId, backend: &BackendEntry) -> Result<()> {
         self.tunnels
             .set(id.0, Raw(tunnel_value(backend)), 0)

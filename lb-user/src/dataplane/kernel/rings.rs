@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -21,6 +21,9 @@ use crate::{
 
 /// Rings of any length may take a slot (include/uapi/linux/bpf.h).
 const BPF_F_INNER_MAP: u32 = 0x1000;
+
+/// What a map answers to a batch that it does not know (include/linux/errno.h).
+const ENOTSUPP: i32 = 524;
 
 /// Elements of a ring that are read at once.
 const BATCH: usize = 4096;
@@ -95,6 +98,29 @@ impl Rings {
             .with_context(|| format!("swap the ring of service {}", id.0))?;
         self.held.insert(id, held);
         Ok(())
+    }
+
+    /// Swaps the rings of several services; the kernel waits once for the programs that look at the old ones.
+    pub(super) fn write_all(&mut self, rings: &[(ServiceId, &Ring)]) -> Result<()> {
+        let make = |(id, ring): &(ServiceId, &Ring)| {
+            slots(ring)
+                .and_then(|slots| Held::make(&slots))
+                .with_context(|| format!("make the ring of service {}", id.0))
+        };
+        let fresh = rings.iter().map(make).collect::<Result<Vec<_>>>()?;
+        let ids: Vec<_> = rings.iter().map(|(id, _)| id.0).collect();
+        let fds: Vec<_> = fresh.iter().map(|held| held.map.fd().as_fd().as_raw_fd()).collect();
+        match bpf::write_elements(self.numbers.as_fd(), &ids, &fds) {
+            // An older kernel (before 5.13) knows no batches of these.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | ENOTSUPP)) => {
+                rings.iter().try_for_each(|(id, ring)| self.write(*id, ring))
+            }
+            written => {
+                written.with_context(|| format!("swap the rings of {} services", ids.len()))?;
+                self.held.extend(rings.iter().map(|(id, _)| *id).zip(fresh));
+                Ok(())
+            }
+        }
     }
 }
 
