@@ -33,8 +33,11 @@ pub struct ExpireHeader {
     pub family: u32,
     /// Candidates that follow, at most [`MAX_CANDIDATES`].
     pub count: u32,
-    /// Makes the head as long as an Ethernet header, the least the kernel's test-run takes.
-    pub reserved: [u32; 2],
+    /// With [`Self::to`]: candidates are not ended; those whose client was reached by this interface are
+    /// from now on reached by the other one, which was made in its place.
+    pub from: u32,
+    /// The interface in its place; zero: candidates are ended.
+    pub to: u32,
 }
 
 /// One candidate.

@@ -34,15 +34,15 @@ unsafe impl Header for Unaligned<Candidate<Addr4>> {}
 // SAFETY: as above.
 unsafe impl Header for Unaligned<Candidate<Addr6>> {}
 
-/// Handles one request; returns how many connections it ended, or the answer to its question.
+/// Handles one request; returns how many entries it ended or changed, or the answer to its question.
 #[inline(always)]
 pub fn run(context: *mut xdp_md) -> u32 {
     let mut frame = crate::frame(context);
     let Some(head) = frame.take::<Unaligned<ExpireHeader>>() else { return 0 };
     let head = head.0;
     match head.family {
-        4 => all::<V4>(&mut frame, head.count),
-        6 => all::<V6>(&mut frame, head.count),
+        4 => all::<V4>(&mut frame, &head),
+        6 => all::<V6>(&mut frame, &head),
         ask::CORRECT => correct(&mut frame),
         ask::TICK => now(),
         // SAFETY: the helper has no preconditions.
@@ -63,22 +63,38 @@ fn correct(frame: &mut Frame<'_>) -> u32 {
 }
 
 #[inline(always)]
-fn all<F: Tables>(frame: &mut Frame<'_>, count: u32) -> u32
+fn all<F: Tables>(frame: &mut Frame<'_>, head: &ExpireHeader) -> u32
 where
     Unaligned<Candidate<F::Address>>: Header,
 {
     let Some(scratch) = F::scratch(Room::Expire) else { return 0 };
     let now = now();
-    let mut ended = 0;
+    let ExpireHeader { count, from, to, .. } = *head;
+    let mut done = 0;
     for index in 0..MAX_CANDIDATES {
         if index >= count as usize {
             break;
         }
         let Some(candidate) = frame.take::<Unaligned<Candidate<F::Address>>>() else { break };
         let Candidate { flow, idle_ticks } = candidate.0;
-        ended += u32::from(end::<F>(&flow, idle_ticks, now, &mut scratch.key));
+        done += u32::from(if to == 0 {
+            end::<F>(&flow, idle_ticks, now, &mut scratch.key)
+        } else {
+            reroute::<F>(&flow, from, to)
+        });
     }
-    ended
+    done
+}
+
+/// Has an entry's client be reached by another interface, if it was by `from`.
+#[inline(always)]
+fn reroute<F: Tables>(flow: &Flow<F::Address>, from: u32, to: u32) -> bool {
+    let Some(entry) = maps::find::<F>(flow) else { return false };
+    let was_by_it = entry.get().client.interface == from;
+    if was_by_it {
+        entry.set_interface(to);
+    }
+    was_by_it
 }
 
 /// Ends the connection that `flow` is an entry of, if it is idle.

@@ -1,6 +1,7 @@
 //! The commands of `bpf(2)` that aya has not: map operations on thousands of elements at once
-//! (`BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`, Linux 5.6), and detaching a link at once
-//! (`BPF_LINK_DETACH`, Linux 5.9). See include/uapi/linux/bpf.h. All raw system calls are here.
+//! (`BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`, Linux 5.6), detaching a link at once
+//! (`BPF_LINK_DETACH`, Linux 5.9), and which interface a link holds (`BPF_OBJ_GET_INFO_BY_FD`). See
+//! include/uapi/linux/bpf.h. All raw system calls are here.
 
 use std::{
     ffi::CString,
@@ -12,9 +13,12 @@ use std::{
     path::Path,
 };
 
+use aya::maps::MapInfo;
 use bytemuck::{Pod, Zeroable};
 
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_DETACH: libc::c_long = 34;
@@ -33,6 +37,17 @@ struct BatchAttr {
     flags: u64,
 }
 
+/// `union bpf_attr`'s member of `BPF_MAP_GET_NEXT_KEY`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct KeyAttr {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    next_key: u64,
+    flags: u64,
+}
+
 /// `union bpf_attr`'s member of `BPF_OBJ_GET`.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
@@ -40,6 +55,36 @@ struct ObjectAttr {
     pathname: u64,
     bpf_fd: u32,
     file_flags: u32,
+}
+
+/// `union bpf_attr`'s member of `BPF_OBJ_GET_INFO_BY_FD`.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct InfoAttr {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// The beginning of `struct bpf_link_info`, as far as an XDP program's link fills it in.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct LinkInfo {
+    kind: u32,
+    id: u32,
+    program: u32,
+    reserved: u32,
+    interface: u32,
+    padding: u32,
+}
+
+/// What a link of an XDP program holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The program's id.
+    pub program: u32,
+    /// The interface's index; zero where it holds none any more.
+    pub interface: u32,
 }
 
 /// `union bpf_attr`'s `link_detach` member.
@@ -65,12 +110,35 @@ fn bpf<A: Pod>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> 
 ///
 /// What the kernel answered.
 pub fn detach_link(path: &Path) -> io::Result<()> {
+    let link = open(path)?;
+    bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw_fd(link.as_fd()) }).map(drop)
+}
+
+/// What the link pinned at `path` holds; the interface is one of the calling thread's network
+/// namespace, or of another one that it was moved to.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn link(path: &Path) -> io::Result<Link> {
+    let link = open(path)?;
+    let mut info = LinkInfo::default();
+    let mut attr = InfoAttr {
+        bpf_fd: raw_fd(link.as_fd()),
+        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(Link { program: info.program, interface: info.interface })
+}
+
+/// Opens what is pinned at `path`.
+fn open(path: &Path) -> io::Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = ObjectAttr { pathname: name.as_ptr() as u64, ..ObjectAttr::default() };
     let fd = i32::try_from(bpf(BPF_OBJ_GET, &mut attr)?).map_err(io::Error::other)?;
     // SAFETY: the kernel just opened it for us.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
-    bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw_fd(link.as_fd()) }).map(drop)
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn raw_fd(map: BorrowedFd<'_>) -> u32 {
@@ -126,6 +194,33 @@ pub fn read_all<K: Pod, V: Pod>(
         from = to;
         first = false;
     }
+}
+
+/// How many elements the hash map pinned at `path` has, whatever its keys and values are; roughly, where
+/// they come and go.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn count(path: &Path) -> anyhow::Result<u64> {
+    let info = MapInfo::from_pin(path)?;
+    let map = open(path)?;
+    let size = info.key_size() as usize;
+    let (mut key, mut next) = (vec![0_u8; size], vec![0_u8; size]);
+    for count in 0..u64::from(info.max_entries()) {
+        let mut attr = KeyAttr {
+            map_fd: raw_fd(map.as_fd()),
+            key: if count == 0 { 0 } else { key.as_ptr() as u64 },
+            next_key: next.as_mut_ptr() as u64,
+            ..KeyAttr::default()
+        };
+        match bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) {
+            Ok(_) => std::mem::swap(&mut key, &mut next),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(count),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(u64::from(info.max_entries()))
 }
 
 /// Writes elements of an array from index zero on.

@@ -25,7 +25,7 @@ use crate::{
         Command, ConfigurationCommand, Connections, Controller, Manner, Setup,
         configuration::pending,
     },
-    loader::{self, Datapath, Pins},
+    loader::{self, Attachments, Datapath, Manner as LoadManner, Pins},
 };
 
 /// Where a daemon's things are.
@@ -60,8 +60,14 @@ fn log_drops(logger: EbpfLogger<&'static dyn log::Log>) -> Result<()> {
 ///
 /// [`Invalid`] with every diagnostic; other errors where the host cannot be asked.
 pub fn check(path: &Path) -> Result<Loaded> {
+    check_here(path, &[])
+}
+
+/// The same, where these interfaces may be missing: the data path at work has them.
+fn check_here(path: &Path, may_be_missing: &[String]) -> Result<Loaded> {
     let mut loaded = Config::load(path)?;
     let facts = HostFacts::read().context("read this host's interfaces")?;
+    let facts = facts.with_interfaces(may_be_missing);
     let mut found = loaded.check_host(&facts);
     if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         found.extend(loaded.warnings);
@@ -111,25 +117,29 @@ pub fn lock(state_dir: &Path) -> Result<File> {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT; logs every dropped packet where `drops_too` is set.
+/// Runs the daemon until SIGTERM or SIGINT; `manner` is how it loads the data path.
 ///
 /// # Errors
 ///
 /// [`Invalid`] for the configuration; other errors name what failed.
-pub async fn run(paths: Paths, drops_too: bool) -> Result<()> {
+pub async fn run(paths: Paths, manner: LoadManner) -> Result<()> {
     // From now on, so that a reload that comes too early does not end the daemon.
     let reloads = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     let _lock = lock(&paths.state_dir)?;
-    pending::recover(&paths.state_dir, &paths.config, || check(&paths.config).map(drop))?;
-    let loaded = check(&paths.config)?;
+    let pins = Pins::new(&paths.bpffs);
+    let attached = pins.linked_interfaces()?;
+    let check = || check_here(&paths.config, &attached);
+    pending::recover(&paths.state_dir, &paths.config, || check().map(drop))?;
+    let loaded = check()?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
     let listener = api::bind(&paths.socket).await?;
-    let pins = Pins::new(&paths.bpffs);
     pins.prepare()?;
-    let mut datapath = loader::load(&pins, &loaded.config.tables, drops_too)?;
-    if datapath.taken_over {
+    let mut datapath = loader::load(&pins, &loaded.config.tables, manner)?;
+    if let Some(replacement) = &datapath.replacement {
+        replacement.announce();
+    } else if datapath.taken_over {
         info!(pins = %paths.bpffs.display(), "data path taken over, connections and counters kept");
         if datapath.sizes != loaded.config.tables {
             warn!(
@@ -177,13 +187,14 @@ async fn control(
     pins: &Pins,
     (listener, reloads): (UnixListener, Signal),
 ) -> Result<(), StartFailed> {
-    let Datapath { mut programs, tables, connections, sizes, .. } = datapath;
+    let Datapath { programs, tables, connections, sizes, program, replacement, .. } = datapath;
     let node = loaded.config.node.clone();
-    // Attached before the tables are written: over empty tables the program passes everything.
-    programs
-        .balancer_mut()
-        .and_then(|program| loader::attach(program, pins, &node.interfaces, node.xdp_mode))
+    let mut attachments = Attachments::new(&program, pins, node.interfaces.clone(), node.xdp_mode)
         .map_err(StartFailed::BeforeTraffic)?;
+    if replacement.is_none() {
+        // Before the tables are written: over empty tables the program passes everything.
+        attachments.attach().await.map_err(StartFailed::BeforeTraffic)?;
+    }
     let setup = Setup {
         path: paths.config.clone(),
         state_dir: paths.state_dir.clone(),
@@ -199,6 +210,15 @@ async fn control(
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
     controller.settle().await;
+    if let Some(replacement) = replacement {
+        // The old data path serves until the new one knows who is up.
+        controller.judge_all().await;
+        let done = replacement.commit();
+        done.map_err(StartFailed::BeforeTraffic)?;
+        attachments.attach().await.map_err(StartFailed::Later)?;
+        info!("the data path is replaced");
+    }
+    controller.follow_interfaces(attachments.keep().await);
     let (commands, queue) = mpsc::channel(64);
     let stop = stop_signal().map_err(StartFailed::Later)?;
     info!(

@@ -22,6 +22,7 @@ use crate::{
     api::Client,
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier},
     daemon::{self, Paths},
+    loader::Manner,
 };
 
 /// An XDP layer-4 load balancer: shares connections equally, keeps watch over the servers behind
@@ -62,6 +63,14 @@ enum Command {
         /// Log every packet that the program drops, with its reason and addresses
         #[arg(long)]
         log_drops: bool,
+        /// Replace a data path whose tables have another layout, as another version made it
+        ///
+        /// New tables are made beside those at work and filled, then the interfaces are swapped to them:
+        /// no connection attempt fails. Open connections go on where their table's layout is still the
+        /// same, and are cut where it is not; the refusal without this option says which. Without effect
+        /// where the layout is this version's.
+        #[arg(long)]
+        replace_data_path: bool,
     },
     /// Show services and backends, their health and share
     Status(Format),
@@ -334,9 +343,9 @@ impl Cli {
         let paths = Paths { config, socket, state_dir, bpffs };
         let client = Client::new(&paths.socket);
         match self.command {
-            Command::Run { log_drops } => {
+            Command::Run { log_drops, replace_data_path } => {
                 log();
-                daemon::run(paths, log_drops).await
+                daemon::run(paths, Manner { log_drops, replace: replace_data_path }).await
             }
             Command::Status(format) => read::status(&client, format.output).await,
             Command::Service(ServiceCommand::List(format)) => {

@@ -155,7 +155,7 @@ impl Controller {
             .map_err(|invalid| Refused::Invalid(errors(&invalid.diagnostics)))?;
         self.same_prefix_files(&loaded)?;
         let host = match HostFacts::read() {
-            Ok(facts) => loaded.check_host(&facts),
+            Ok(facts) => loaded.check_host(&facts.with_interfaces(&self.interfaces)),
             Err(_) => Vec::new(),
         };
         let force = matches!(change, Change::RemoveBackend { force: true, .. });

@@ -11,6 +11,7 @@ mod condition;
 pub mod configuration;
 mod guard;
 mod history;
+mod interfaces;
 mod load;
 mod look;
 mod passive;
@@ -29,7 +30,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_common::net::Hop;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 pub(crate) use self::apply::Applier;
@@ -55,7 +56,7 @@ use crate::{
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
     health::{self, AgentChange, Agents, Health, Monitor},
-    loader::Sizes,
+    loader::{Interfaces, Sizes},
     nexthop::{self, Resolver, Unresolved},
     plan::{self, BackendEntry, BackendId, Facts, ServiceId, Tables, Way},
 };
@@ -63,6 +64,9 @@ use crate::{
 /// How long neighbours may take to answer before that is news, and before a daemon that starts goes
 /// on without them.
 const SETTLING: Duration = Duration::from_secs(1);
+
+/// How long probes may take to judge every backend, before a data path is replaced without their word.
+const JUDGING: Duration = Duration::from_secs(30);
 
 /// Something that is asked of the controller.
 pub enum Command {
@@ -101,6 +105,7 @@ pub struct Controller {
     state_dir: PathBuf,
     sizes: Sizes,
     interfaces: Vec<String>,
+    indices: interfaces::Indices,
     applier: Applier,
     connections: Arc<Connections>,
     timing: sweep::Shared,
@@ -139,6 +144,7 @@ struct Events {
     agents: mpsc::Receiver<AgentChange<BackendKey>>,
     next_hops: mpsc::Receiver<nexthop::Update>,
     swept: mpsc::Receiver<Swept>,
+    attached: Interfaces,
 }
 
 /// Since when ids wait for their last connection.
@@ -168,6 +174,7 @@ impl Controller {
         let (updates, next_hops) = mpsc::channel(1024);
         let (found, swept) = mpsc::channel(1);
         let (resolver, _) = Resolver::start(updates);
+        let (_, attached) = watch::channel(Vec::new());
         let timing = sweep::Shared::default();
         sweep::start(Arc::clone(&connections), Arc::clone(&timing), found)?;
         let mut controller = Self {
@@ -187,6 +194,7 @@ impl Controller {
             loaded,
             sizes,
             interfaces,
+            indices: interfaces::Indices::new(),
             applier,
             connections,
             timing,
@@ -199,7 +207,13 @@ impl Controller {
             retired: Retired::default(),
             entries: 0,
             started: Instant::now(),
-            events: Events { health: health_events, agents: agent_events, next_hops, swept },
+            events: Events {
+                health: health_events,
+                agents: agent_events,
+                next_hops,
+                swept,
+                attached,
+            },
             configuration,
         };
         controller.end_exceptions();
@@ -229,6 +243,34 @@ impl Controller {
             }
         }
         self.update();
+    }
+
+    /// Waits until probes have judged every backend that they did not know, but not for ever.
+    pub async fn judge_all(&mut self) {
+        let deadline = tokio::time::Instant::now() + JUDGING;
+        while self.condition.health.values().any(|health| *health == Health::Unknown)
+            || self.is_unheard()
+        {
+            tokio::select! {
+                Some(change) = self.events.health.recv() => self.note_health(change),
+                Some(update) = self.events.next_hops.recv() => self.note_next_hop(update),
+                () = tokio::time::sleep_until(deadline) => break,
+            }
+        }
+        self.update();
+    }
+
+    /// Whether probes have not said yet what a backend is.
+    fn is_unheard(&self) -> bool {
+        let services = self.loaded.config.services.iter();
+        let probed = services.filter(|service| service.health.timing().is_some());
+        let mut keys = probed.flat_map(|service| {
+            service.backends.iter().map(|backend| condition::key(service, backend))
+        });
+        keys.any(|key| {
+            self.condition.exceptions.state(&key) != AdminState::Maintenance
+                && !self.condition.health.contains_key(&key)
+        })
     }
 
     /// Handles events and commands until the commands' sender is gone.
@@ -262,6 +304,7 @@ impl Controller {
                     self.update();
                 }
                 Some(swept) = self.events.swept.recv() => self.note_swept(&swept),
+                Ok(()) = self.events.attached.changed() => self.note_interfaces(),
                 () = tokio::time::sleep_until(next_look.into()) => next_look = self.look(),
                 () = self.configuration.due() => self.configuration_due(),
             }
@@ -271,7 +314,7 @@ impl Controller {
     async fn command(&mut self, command: Command) {
         // A client that went away meanwhile needs no answer.
         match command {
-            Command::Status(reply) => drop(reply.send(self.status().await)),
+            Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));

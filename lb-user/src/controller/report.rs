@@ -1,9 +1,6 @@
 //! What the controller tells: status and counters.
 
-use std::{
-    collections::BTreeMap,
-    time::{Instant, SystemTime},
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use anyhow::Result;
 use lb_common::counters::BackendCounters as Raw;
@@ -17,22 +14,23 @@ use crate::{
     },
     config::{Backend, Service, shown},
     health::{Health, Wants},
-    loader,
     plan::{BackendEntry, BackendId},
 };
 
 impl Controller {
     /// The state of everything.
-    pub(super) async fn status(&self) -> Result<Status> {
-        let mut interfaces = Vec::new();
-        for name in &self.interfaces {
-            let mode = loader::mode(name).await?.to_owned();
-            interfaces.push(Interface { name: name.clone(), mode });
-        }
+    pub(super) fn status(&self) -> Result<Status> {
+        let attached = self.events.attached.borrow().clone();
+        let interfaces = attached.into_iter().map(|attachment| Interface {
+            name: attachment.name,
+            mode: attachment.mode.to_owned(),
+            problem: attachment.problem,
+        });
         let daemon = Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            interfaces,
+            interfaces: interfaces.collect(),
+            layout: lb_common::names::LAYOUT_VERSION,
             config: self.path.display().to_string(),
             connection_entries: self.entries,
             connection_capacity: self.sizes.connections,
@@ -130,9 +128,7 @@ impl Controller {
             max_connections: backend.max_connections,
             reason: reason.join("; "),
             agent: agent.map(ToString::to_string),
-            health_seconds: probe.as_ref().map(|probe| {
-                SystemTime::now().duration_since(probe.since).unwrap_or_default().as_secs()
-            }),
+            health_seconds: probe.as_ref().map(|probe| probe.stands.elapsed().as_secs()),
             probe_milliseconds: probe
                 .and_then(|probe| probe.latency)
                 .map(|latency| latency.as_secs_f64() * 1000.0),

@@ -54,6 +54,15 @@ impl Connections {
     pub fn cut(&self, backend: BackendId) -> Result<u64> {
         Ok(self.table.cut(self.programs.expire()?, backend)?.ended)
     }
+
+    /// Has clients that were reached by interface `from` be reached by `to`; tells of how many entries.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn reroute(&self, from: u32, to: u32) -> Result<u64> {
+        self.table.reroute(self.programs.expire()?, from, to)
+    }
 }
 
 /// Starts the thread. It ends with the receiver of `found`.

@@ -3,13 +3,17 @@
 
 mod attach;
 mod bpffs;
+mod devices;
+mod keeper;
 mod kernel_version;
 mod load;
-mod mode;
+mod replace;
 
 pub use self::{
-    attach::attach,
+    attach::Attachments,
     bpffs::Pins,
-    load::{Datapath, Programs, Sizes, load, load_unpinned, memory},
-    mode::mode,
+    devices::mode,
+    keeper::{Attachment, Interfaces},
+    load::{Datapath, Manner, Programs, Sizes, load, load_unpinned, memory},
+    replace::Replacement,
 };
