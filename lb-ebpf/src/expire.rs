@@ -9,7 +9,7 @@ use lb_common::{
     clock,
     connection::Flow,
     expire::{Candidate, Correction, ExpireHeader, MAX_CANDIDATES, ask},
-    net::{Addr4, Addr6},
+    net::{Addr4, Addr6, Hop},
 };
 use lb_ebpf::{
     family::{V4, V6},
@@ -77,24 +77,34 @@ where
         }
         let Some(candidate) = frame.take::<Unaligned<Candidate<F::Address>>>() else { break };
         let Candidate { flow, idle_ticks } = candidate.0;
-        done += u32::from(if to == 0 {
-            end::<F>(&flow, idle_ticks, now, &mut scratch.key)
+        done += u32::from(if to.is_known() {
+            reroute::<F>(&flow, &from, &to)
         } else {
-            reroute::<F>(&flow, from, to)
+            end::<F>(&flow, idle_ticks, now, &mut scratch.key)
         });
     }
     done
 }
 
-/// Has an entry's client be reached by another interface, if it was by `from`.
+/// Has an entry's client be reached by another way, if it was by `from`.
 #[inline(always)]
-fn reroute<F: Tables>(flow: &Flow<F::Address>, from: u32, to: u32) -> bool {
+fn reroute<F: Tables>(flow: &Flow<F::Address>, from: &Hop, to: &Hop) -> bool {
     let Some(entry) = maps::find::<F>(flow) else { return false };
-    let was_by_it = entry.get().client.interface == from;
-    if was_by_it {
-        entry.set_interface(to);
+    let client = entry.get().client;
+    if client.interface != from.interface {
+        return false;
     }
-    was_by_it
+    let halves = |address: [u8; 6]| -> [u16; 3] { bytemuck::cast(address) };
+    let (asked, [first, second, third]) = (halves(from.destination), halves(client.destination));
+    if asked == [0; 3] {
+        entry.set_interface(to.interface);
+        return true;
+    }
+    let by_it = asked[0] == first && asked[1] == second && asked[2] == third;
+    if by_it {
+        entry.set_client(Hop { destination: to.destination, ..client });
+    }
+    by_it
 }
 
 /// Ends the connection that `flow` is an entry of, if it is idle.

@@ -345,7 +345,8 @@ impl Cli {
         match self.command {
             Command::Run { log_drops, replace_data_path } => {
                 log();
-                daemon::run(paths, Manner { log_drops, replace: replace_data_path }).await
+                let manner = Manner { log_drops, replace: replace_data_path };
+                Box::pin(daemon::run(paths, manner)).await
             }
             Command::Status(format) => read::status(&client, format.output).await,
             Command::Service(ServiceCommand::List(format)) => {

@@ -1,11 +1,14 @@
-//! What follows for connections when an interface is another device than before.
+//! What follows for open connections when an interface is another device than before, or a neighbour
+//! another machine.
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use lb_common::net::Hop;
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use super::Controller;
-use crate::loader::Interfaces;
+use super::{Connections, Controller};
+use crate::{loader::Interfaces, nexthop::Moved};
 
 /// The devices that the interfaces were when last seen, by name.
 pub type Indices = BTreeMap<String, u32>;
@@ -27,22 +30,33 @@ impl Controller {
             }
             let before = self.indices.insert(attachment.name.clone(), attachment.index);
             let Some(from) = before.filter(|before| *before != attachment.index) else { continue };
-            let (connections, to) = (Arc::clone(&self.connections), attachment.index);
-            let interface = attachment.name.clone();
-            tokio::task::spawn_blocking(move || match connections.reroute(from, to) {
-                Ok(entries) => {
-                    info!(
-                        interface,
-                        entries, "open connections find their clients by the new device"
-                    );
-                }
-                Err(error) => {
-                    warn!(
-                        interface,
-                        "open connections are answered only once their clients send: {error:#}"
-                    );
-                }
-            });
+            let connections = Arc::clone(&self.connections);
+            let by = |interface| Hop { interface, ..Hop::default() };
+            let (from, to) = (by(from), by(attachment.index));
+            tokio::task::spawn_blocking(move || reroute(&connections, from, to));
+        }
+    }
+}
+
+/// Has the connections of clients behind a neighbour that got another hardware address be answered there,
+/// one neighbour after the other: each takes a walk over all connections.
+pub async fn follow_moves(connections: Arc<Connections>, mut moves: mpsc::Receiver<Moved>) {
+    while let Some(Moved { interface, from, to }) = moves.recv().await {
+        let by = |destination| Hop { interface, destination, ..Hop::default() };
+        let (connections, from, to) = (Arc::clone(&connections), by(from), by(to));
+        let done = tokio::task::spawn_blocking(move || reroute(&connections, from, to)).await;
+        if done.is_err() {
+            return;
+        }
+    }
+}
+
+fn reroute(connections: &Connections, from: Hop, to: Hop) {
+    match connections.reroute(from, to) {
+        Ok(0) => {}
+        Ok(entries) => info!(entries, "clients of open connections are reached by another way now"),
+        Err(error) => {
+            warn!("clients of open connections are reached only once they send: {error:#}");
         }
     }
 }

@@ -18,6 +18,7 @@ mod passive;
 mod probes;
 mod ramp;
 mod report;
+mod start;
 mod sweep;
 
 use std::{
@@ -58,15 +59,12 @@ use crate::{
     health::{self, AgentChange, Agents, Health, Monitor},
     loader::{Interfaces, Sizes},
     nexthop::{self, Resolver, Unresolved},
-    plan::{self, BackendEntry, BackendId, Facts, ServiceId, Tables, Way},
+    plan::{self, BackendId, Facts, ServiceId, Tables, Way},
 };
 
 /// How long neighbours may take to answer before that is news, and before a daemon that starts goes
 /// on without them.
 const SETTLING: Duration = Duration::from_secs(1);
-
-/// How long probes may take to judge every backend, before a data path is replaced without their word.
-const JUDGING: Duration = Duration::from_secs(30);
 
 /// Something that is asked of the controller.
 pub enum Command {
@@ -173,14 +171,16 @@ impl Controller {
         let (agent_changes, agent_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
         let (found, swept) = mpsc::channel(1);
-        let (resolver, _) = Resolver::start(updates);
+        let (tell_move, moves) = mpsc::channel(64);
+        let (resolver, _) = Resolver::start(updates, tell_move);
+        tokio::spawn(interfaces::follow_moves(Arc::clone(&connections), moves));
         let (_, attached) = watch::channel(Vec::new());
         let timing = sweep::Shared::default();
         sweep::start(Arc::clone(&connections), Arc::clone(&timing), found)?;
         let mut controller = Self {
             condition: Condition {
                 exceptions,
-                health: known_health(&loaded, applier.held()),
+                health: start::known_health(&loaded, applier.held()),
                 ..Condition::default()
             },
             meter: Meter::default(),
@@ -189,7 +189,7 @@ impl Controller {
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
             state_dir,
-            ways: known_ways(applier.held()),
+            ways: start::known_ways(applier.held()),
             path,
             loaded,
             sizes,
@@ -223,54 +223,6 @@ impl Controller {
         controller.note_retired();
         controller.note_timing();
         Ok(controller)
-    }
-
-    /// Waits until the way to every backend is known, but not for long: some may be down.
-    pub async fn settle(&mut self) {
-        let deadline = tokio::time::Instant::now() + SETTLING;
-        let unknown = |controller: &Self| {
-            let services = controller.loaded.config.services.iter();
-            let mut backends = services.flat_map(|service| &service.backends);
-            backends.any(|backend| {
-                let way = controller.ways.get(&backend.address.ip());
-                way.is_none_or(|way| !way.hop.is_known())
-            })
-        };
-        while unknown(self) {
-            match tokio::time::timeout_at(deadline, self.events.next_hops.recv()).await {
-                Ok(Some(update)) => self.note_next_hop(update),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        self.update();
-    }
-
-    /// Waits until probes have judged every backend that they did not know, but not for ever.
-    pub async fn judge_all(&mut self) {
-        let deadline = tokio::time::Instant::now() + JUDGING;
-        while self.condition.health.values().any(|health| *health == Health::Unknown)
-            || self.is_unheard()
-        {
-            tokio::select! {
-                Some(change) = self.events.health.recv() => self.note_health(change),
-                Some(update) = self.events.next_hops.recv() => self.note_next_hop(update),
-                () = tokio::time::sleep_until(deadline) => break,
-            }
-        }
-        self.update();
-    }
-
-    /// Whether probes have not said yet what a backend is.
-    fn is_unheard(&self) -> bool {
-        let services = self.loaded.config.services.iter();
-        let probed = services.filter(|service| service.health.timing().is_some());
-        let mut keys = probed.flat_map(|service| {
-            service.backends.iter().map(|backend| condition::key(service, backend))
-        });
-        keys.any(|key| {
-            self.condition.exceptions.state(&key) != AdminState::Maintenance
-                && !self.condition.health.contains_key(&key)
-        })
     }
 
     /// Handles events and commands until the commands' sender is gone.
@@ -514,31 +466,4 @@ impl Controller {
             self.follow_configuration();
         }
     }
-}
-
-/// The health that a data path taken over tells: what is in a ring was up, if it still is the same
-/// server.
-fn known_health(loaded: &Loaded, held: &Tables) -> HashMap<BackendKey, Health> {
-    let rings = held.services.values().flat_map(|service| &service.ring.slots);
-    let configured = |entry: &&BackendEntry| {
-        let service = loaded.config.service(&entry.service);
-        let backend = service.and_then(|service| service.backend(&entry.name));
-        backend.is_some_and(|backend| backend.address == entry.address)
-    };
-    rings
-        .filter_map(|id| held.backends.get(id))
-        .filter(configured)
-        .map(|backend| ((backend.service.clone(), backend.name.clone()), Health::Up))
-        .collect()
-}
-
-/// The ways that a data path taken over holds, until the kernel is asked anew.
-fn known_ways(held: &Tables) -> HashMap<IpAddr, Way> {
-    held.backends
-        .values()
-        .filter(|backend| backend.hop.is_known())
-        .map(|backend| {
-            (backend.address.ip(), Way { hop: backend.hop, source: None, mtu: backend.mtu })
-        })
-        .collect()
 }

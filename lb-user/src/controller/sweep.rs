@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lb_common::net::Hop;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -55,12 +56,12 @@ impl Connections {
         Ok(self.table.cut(self.programs.expire()?, backend)?.ended)
     }
 
-    /// Has clients that were reached by interface `from` be reached by `to`; tells of how many entries.
+    /// Has clients that were reached by one way be reached by another; tells of how many entries.
     ///
     /// # Errors
     ///
     /// What the kernel answered.
-    pub fn reroute(&self, from: u32, to: u32) -> Result<u64> {
+    pub fn reroute(&self, from: Hop, to: Hop) -> Result<u64> {
         self.table.reroute(self.programs.expire()?, from, to)
     }
 }

@@ -23,7 +23,7 @@ use lb_common::{
     connection::{Connection, Flow, state},
     expire::{Candidate, ExpireHeader, MAX_CANDIDATES, ask},
     names,
-    net::{Addr4, Addr6, Address, TCP},
+    net::{Addr4, Addr6, Address, Hop, TCP},
 };
 
 use super::reconcile::{Correction, Drift, Ledger};
@@ -213,16 +213,21 @@ impl ConnectionTable {
         self.walk(expire, |_, _| Some(0))
     }
 
-    /// Has clients that were reached by interface `from` be reached by `to`, which was made in its place:
-    /// a client that only listens sends no packet that would show the way. Returns how many entries that
-    /// are, of which a connection has two.
+    /// Has clients that were reached by `from`'s interface, and by its neighbour where it has one, be reached
+    /// by `to`: a client that only listens sends no packet that would show the way. Returns how many entries
+    /// that are, of which a connection has two.
     ///
     /// # Errors
     ///
     /// What the kernel answered.
-    pub fn reroute(&self, expire: &Xdp, from: u32, to: u32) -> Result<u64> {
+    pub fn reroute(&self, expire: &Xdp, from: Hop, to: Hop) -> Result<u64> {
         let order = ExpireHeader { from, to, ..ExpireHeader::default() };
-        let judge = |_: u8, entry: &Seen| (entry.interface == from).then_some(0);
+        let any = from.destination == [0; 6];
+        let judge = |_: u8, entry: &Seen| {
+            let by_it = entry.client.interface == from.interface
+                && (any || entry.client.destination == from.destination);
+            by_it.then_some(0)
+        };
         Ok(self.walk_with(expire, order, judge)?.ended)
     }
 
@@ -270,7 +275,7 @@ fn walk_family<A: Address>(
                 service: ServiceId(entry.service),
                 state: entry.state,
                 last_packet: entry.last_seen,
-                interface: entry.client.interface,
+                client: entry.client,
             };
             let Some(idle_ticks) = judge(flow.protocol(), &seen) else { continue };
             idle.push((entry.opened, Candidate { flow: *flow, idle_ticks }));
@@ -323,7 +328,7 @@ struct Seen {
     service: ServiceId,
     state: u32,
     last_packet: u32,
-    interface: u32,
+    client: Hop,
 }
 
 /// Has the program correct a backend's counts.

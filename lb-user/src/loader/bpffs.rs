@@ -110,6 +110,8 @@ impl Pins {
             )
             .with_context(|| format!("mount bpffs on {USUAL_MOUNT}"))?;
         }
+        // Before the directories are made: that one is missing says how far a daemon came.
+        self.recover()?;
         for directory in [self.links(), self.maps()] {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("make directory {}", directory.display()))?;

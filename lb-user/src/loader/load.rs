@@ -81,7 +81,6 @@ fn entries(size: Size, sizes: &Sizes) -> u32 {
 ///
 /// Where pinned maps are of another layout, or the kernel refuses a map or a program.
 pub fn load(pins: &Pins, wanted: &Sizes, manner: Manner) -> Result<Datapath> {
-    pins.recover()?;
     match pinned_version(pins)? {
         // Zero: made by a daemon that was killed before it could write the version.
         None | Some(0 | LAYOUT_VERSION) => load_over(pins, wanted, manner.log_drops),

@@ -12,12 +12,11 @@ use std::{
 use anyhow::Context as _;
 use evenkeel_tests::{
     evenkeel::Balancer,
+    loads::Loads,
     settings::{HTTP_PROBE, Service, Settings},
     stage::Stage,
     topology::{Family, Lab, Wiring},
 };
-
-use crate::loads::Loads;
 
 /// How long the drain lasts.
 const DRAIN: Duration = Duration::from_secs(6);
@@ -64,7 +63,7 @@ fn a_clock_that_is_set_ends_no_drain_and_takes_nobody_down() {
             stage.balancer.await_active(service, &host.name, true).unwrap();
         }
     }
-    let loads = Loads::start(&stage);
+    let loads = Loads::start(&stage).unwrap();
     let began = Instant::now();
     let balancer = &stage.balancer;
     let drain = |name: &str| {
@@ -75,10 +74,10 @@ fn a_clock_that_is_set_ends_no_drain_and_takes_nobody_down() {
     let before = year(balancer);
 
     set(&offset, "+800d");
-    loads.proceed();
-    let state = balancer.backend_status("web", "web-02").unwrap()["state"].clone();
+    loads.proceed().unwrap();
+    let doing = balancer.backend_status("web", "web-02").unwrap()["state"].clone();
     // A slow machine may be later than the drain's end.
-    assert!(state == "drain" || began.elapsed() >= DRAIN, "it is {state}");
+    assert!(doing == "drain" || began.elapsed() >= DRAIN, "it is {doing}");
     balancer.await_active("web", "web-02", true).unwrap();
     assert!(began.elapsed() >= DRAIN, "the drain ended after {:?}", began.elapsed());
     assert!(year(balancer) >= before + 2, "the daemon's clock was not set");
@@ -86,14 +85,14 @@ fn a_clock_that_is_set_ends_no_drain_and_takes_nobody_down() {
     let began = Instant::now();
     drain("web/web-01");
     set(&offset, "-800d");
-    loads.proceed();
+    loads.proceed().unwrap();
     balancer.await_active("web", "web-01", true).unwrap();
     assert!(began.elapsed() >= DRAIN, "the drain ended after {:?}", began.elapsed());
     assert!(year(balancer) + 2 <= before, "the daemon's clock was not set back");
-    loads.proceed();
+    loads.proceed().unwrap();
     let up = balancer.backend_status("web", "web-01").unwrap()["health_seconds"].clone();
     assert!(up.as_u64().is_some_and(|up| up < 86_400), "it has been up for {up} seconds");
     let log = balancer.log();
     assert!(!log.contains("backend is down"), "{log}");
-    loads.flawless(&stage);
+    loads.flawless(&stage).unwrap();
 }

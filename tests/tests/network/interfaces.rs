@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::ensure;
 use evenkeel_tests::{
     http::Connection,
+    loads::Loads,
     netns::succeeded,
     settings::Settings,
     stage::Stage,
@@ -12,8 +13,6 @@ use evenkeel_tests::{
     wait::{PATIENCE, eventually},
 };
 use serde_json::Value;
-
-use crate::loads::Loads;
 
 fn stage(wiring: Wiring) -> Stage {
     let lab = Lab::new(wiring, 2).unwrap();
@@ -53,22 +52,22 @@ fn await_order(stage: &Stage, name: &str) {
 #[test]
 fn an_interface_goes_down_and_up() {
     let stage = stage(Wiring::Switched);
-    let loads = Loads::start(&stage);
+    let loads = Loads::start(&stage).unwrap();
     let edge = &stage.lab.edge.namespace;
     for device in ["back", "front"] {
         edge.ip(&format!("link set {device} down")).unwrap();
-        loads.stall();
+        loads.stall().unwrap();
         edge.ip(&format!("link set {device} up")).unwrap();
-        loads.proceed();
+        loads.proceed().unwrap();
     }
-    loads.flawless(&stage);
+    loads.flawless(&stage).unwrap();
 }
 
 #[test]
 fn an_interface_is_deleted_and_made_again() {
     // One interface to both sides, so that the way back to clients is another one, too.
     let mut stage = stage(Wiring::OneNic);
-    let loads = Loads::start(&stage);
+    let loads = Loads::start(&stage).unwrap();
     stage.lab.delete_switched().unwrap();
     await_problem(&stage, "eth0", "does not exist any more");
     // Its absence is no mistake in the configuration.
@@ -77,10 +76,10 @@ fn an_interface_is_deleted_and_made_again() {
     assert!(screen.contains("interface eth0 does not exist any more"), "{screen}");
     stage.lab.recreate_switched().unwrap();
     await_order(&stage, "eth0");
-    loads.proceed();
+    loads.proceed().unwrap();
     let log = stage.balancer.log();
     assert!(log.contains("is there again, as a new device; attached"), "{log}");
-    loads.flawless(&stage);
+    loads.flawless(&stage).unwrap();
 
     // Nor does a daemon refuse to start meanwhile; that takes longer than a client waits.
     stage.balancer.terminate().unwrap();
@@ -125,7 +124,7 @@ fn a_download_goes_on_when_its_interface_is_made_again() {
 #[test]
 fn an_interface_is_renamed() {
     let mut stage = stage(Wiring::Switched);
-    let loads = Loads::start(&stage);
+    let loads = Loads::start(&stage).unwrap();
     let edge = &stage.lab.edge.namespace;
     // Older kernels rename only what is down.
     let rename = |from: &str, to: &str| {
@@ -135,10 +134,10 @@ fn an_interface_is_renamed() {
     rename("front", "uplink");
     await_problem(&stage, "front", "is called uplink now; its traffic is balanced as before");
     assert_eq!(interface(&stage, "front")["mode"], "native");
-    loads.proceed();
+    loads.proceed().unwrap();
     rename("uplink", "front");
     await_order(&stage, "front");
-    loads.proceed();
+    loads.proceed().unwrap();
     // It keeps its new name, and the configuration follows with a restart.
     rename("front", "uplink");
     await_problem(&stage, "front", "is called uplink now");
@@ -148,8 +147,8 @@ fn an_interface_is_renamed() {
     stage.balancer.run().unwrap();
     await_order(&stage, "uplink");
     assert!(!stage.balancer.bpffs_path().join("links/front").exists());
-    loads.proceed();
-    loads.flawless(&stage);
+    loads.proceed().unwrap();
+    loads.flawless(&stage).unwrap();
 }
 
 #[test]

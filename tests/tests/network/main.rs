@@ -5,5 +5,4 @@
 
 mod clock;
 mod interfaces;
-mod loads;
 mod ways;

@@ -4,14 +4,13 @@ use std::net::{IpAddr, UdpSocket};
 
 use anyhow::ensure;
 use evenkeel_tests::{
+    loads::Loads,
     netns::{cable, succeeded},
     settings::Settings,
     stage::Stage,
     topology::{Family, Host, Lab, Wiring},
     wait::{PATIENCE, eventually},
 };
-
-use crate::loads::Loads;
 
 /// Gives a host another network card, and has it be heard of as such hosts do: with the first packet that
 /// they send, for which they ask for their gateway's address.
@@ -51,7 +50,7 @@ fn await_log(stage: &Stage, line: &str) {
 #[test]
 fn backends_and_the_client_get_other_network_cards() {
     let stage = Stage::new(Wiring::Switched, 2, Settings::web).unwrap();
-    let loads = Loads::start(&stage);
+    let loads = Loads::start(&stage).unwrap();
     let lab = &stage.lab;
     let inside = Family::BOTH.map(|family| lab.inside(family));
     for (number, backend) in (1..).zip(&lab.backends) {
@@ -59,12 +58,12 @@ fn backends_and_the_client_get_other_network_cards() {
         replace_card(lab, backend, &mac, inside);
         await_log(&stage, &format!("reached by {} ({mac})", backend.v4));
         await_log(&stage, &format!("reached by {} ({mac})", backend.v6));
-        loads.proceed();
+        loads.proceed().unwrap();
     }
     let outside = [lab.edge.v4.into(), lab.edge.v6.into()];
     replace_card(lab, &lab.client, "02:00:00:00:99:09", outside);
-    loads.proceed();
-    loads.flawless(&stage);
+    loads.proceed().unwrap();
+    loads.flawless(&stage).unwrap();
 }
 
 #[test]
@@ -85,7 +84,7 @@ fn a_backend_is_reached_by_a_gateway_and_by_another_interface() {
     let mut settings = Settings::web(&lab);
     settings.interfaces.push("side".to_owned());
     let stage = Stage::on(lab, &settings).unwrap();
-    let loads = Loads::start(&stage);
+    let loads = Loads::start(&stage).unwrap();
 
     let lab = &stage.lab;
     let edge = &lab.edge.namespace;
@@ -119,14 +118,14 @@ fn a_backend_is_reached_by_a_gateway_and_by_another_interface() {
     let (back, side) = (index("back"), index("side"));
     await_way(far.v4.into(), near.v4.into(), back);
     await_way(far.v6.into(), near.v6.into(), back);
-    loads.proceed();
+    loads.proceed().unwrap();
     via("dev side", "dev side");
     await_way(far.v4.into(), far.v4.into(), side);
     await_way(far.v6.into(), far.v6.into(), side);
-    loads.proceed();
+    loads.proceed().unwrap();
     edge.ip(&format!("route del {}/32\nroute del {}/128", far.v4, far.v6)).unwrap();
     await_way(far.v4.into(), far.v4.into(), back);
     await_way(far.v6.into(), far.v6.into(), back);
-    loads.proceed();
-    loads.flawless(&stage);
+    loads.proceed().unwrap();
+    loads.flawless(&stage).unwrap();
 }
