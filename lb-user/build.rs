@@ -52,7 +52,10 @@ fn build() -> Result<()> {
     for input in toolchain.inputs() {
         println!("cargo::rerun-if-changed={}", input.display());
     }
+    // As cargo tells build scripts of a feature.
+    let next = env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some();
     for (object, name, variable) in OBJECTS {
+        let object = if next && object == Object::Program { Object::NextProgram } else { object };
         let built = toolchain.build(object, workspace, &nested_target(&out))?;
         let file = out.join(name);
         copy_if_changed(&built, &file)?;

@@ -22,6 +22,23 @@ pub struct Affinity {
     pub backend: u32,
     /// When the client last opened a connection, in seconds of `CLOCK_MONOTONIC`.
     pub seen: u32,
+    /// What makes it another layout, in the build that upgrades are tested with.
+    #[cfg(feature = "next-layout")]
+    pub reserved: u64,
+}
+
+impl Affinity {
+    /// Of a client that opened a connection to `backend` at `seen`.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(backend: u32, seen: u32) -> Self {
+        Self {
+            backend,
+            seen,
+            #[cfg(feature = "next-layout")]
+            reserved: 0,
+        }
+    }
 }
 
 /// A prefix of client addresses, of one service or of the node. The kernel's trie wants its length

@@ -9,7 +9,7 @@ use bytemuck::{Pod, Zeroable};
 
 use crate::{
     connection::Flow,
-    net::{Addr4, Addr6, Address},
+    net::{Addr4, Addr6, Address, Hop},
 };
 
 /// Candidates that one request can carry, either family.
@@ -33,8 +33,11 @@ pub struct ExpireHeader {
     pub family: u32,
     /// Candidates that follow, at most [`MAX_CANDIDATES`].
     pub count: u32,
-    /// Makes the head as long as an Ethernet header, the least the kernel's test-run takes.
-    pub reserved: [u32; 2],
+    /// With [`Self::to`]: candidates are not ended. Those whose client is reached by this interface, and by
+    /// this neighbour where one is given, are from now on reached by the other way.
+    pub from: Hop,
+    /// The other way, of which the interface's own address is not used; unknown: candidates are ended.
+    pub to: Hop,
 }
 
 /// One candidate.

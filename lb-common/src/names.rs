@@ -1,8 +1,12 @@
 //! Names of the maps and programs, as they are pinned and as the object file has them.
 
-/// Version of every map's layout, and of what the numbers in them mean, such as verdicts'. A controller
-/// takes over pinned maps of its own version only.
-pub const LAYOUT_VERSION: u32 = 3;
+/// Version of the maps' layout, raised with every change of a map's type, sizes, or of what its values
+/// mean, such as verdicts' numbers. A controller takes over pinned maps of its own version only; which
+/// maps a version changed is noted at each of them in `lb-user/src/dataplane/layout.rs`.
+pub const LAYOUT_VERSION: u32 = if cfg!(feature = "next-layout") { 4 } else { 3 };
+
+/// The version that changed [`crate::client::Affinity`].
+pub const AFFINITIES_SINCE: u32 = if cfg!(feature = "next-layout") { LAYOUT_VERSION } else { 2 };
 
 /// The XDP program that the interfaces run.
 pub const PROGRAM: &str = "evenkeel";

@@ -9,7 +9,7 @@ use lb_common::{
     clock,
     connection::Flow,
     expire::{Candidate, Correction, ExpireHeader, MAX_CANDIDATES, ask},
-    net::{Addr4, Addr6},
+    net::{Addr4, Addr6, Hop},
 };
 use lb_ebpf::{
     family::{V4, V6},
@@ -34,15 +34,15 @@ unsafe impl Header for Unaligned<Candidate<Addr4>> {}
 // SAFETY: as above.
 unsafe impl Header for Unaligned<Candidate<Addr6>> {}
 
-/// Handles one request; returns how many connections it ended, or the answer to its question.
+/// Handles one request; returns how many entries it ended or changed, or the answer to its question.
 #[inline(always)]
 pub fn run(context: *mut xdp_md) -> u32 {
     let mut frame = crate::frame(context);
     let Some(head) = frame.take::<Unaligned<ExpireHeader>>() else { return 0 };
     let head = head.0;
     match head.family {
-        4 => all::<V4>(&mut frame, head.count),
-        6 => all::<V6>(&mut frame, head.count),
+        4 => all::<V4>(&mut frame, &head),
+        6 => all::<V6>(&mut frame, &head),
         ask::CORRECT => correct(&mut frame),
         ask::TICK => now(),
         // SAFETY: the helper has no preconditions.
@@ -63,22 +63,48 @@ fn correct(frame: &mut Frame<'_>) -> u32 {
 }
 
 #[inline(always)]
-fn all<F: Tables>(frame: &mut Frame<'_>, count: u32) -> u32
+fn all<F: Tables>(frame: &mut Frame<'_>, head: &ExpireHeader) -> u32
 where
     Unaligned<Candidate<F::Address>>: Header,
 {
     let Some(scratch) = F::scratch(Room::Expire) else { return 0 };
     let now = now();
-    let mut ended = 0;
+    let ExpireHeader { count, from, to, .. } = *head;
+    let mut done = 0;
     for index in 0..MAX_CANDIDATES {
         if index >= count as usize {
             break;
         }
         let Some(candidate) = frame.take::<Unaligned<Candidate<F::Address>>>() else { break };
         let Candidate { flow, idle_ticks } = candidate.0;
-        ended += u32::from(end::<F>(&flow, idle_ticks, now, &mut scratch.key));
+        done += u32::from(if to.is_known() {
+            reroute::<F>(&flow, &from, &to)
+        } else {
+            end::<F>(&flow, idle_ticks, now, &mut scratch.key)
+        });
     }
-    ended
+    done
+}
+
+/// Has an entry's client be reached by another way, if it was by `from`.
+#[inline(always)]
+fn reroute<F: Tables>(flow: &Flow<F::Address>, from: &Hop, to: &Hop) -> bool {
+    let Some(entry) = maps::find::<F>(flow) else { return false };
+    let client = entry.get().client;
+    if client.interface != from.interface {
+        return false;
+    }
+    let halves = |address: [u8; 6]| -> [u16; 3] { bytemuck::cast(address) };
+    let (asked, [first, second, third]) = (halves(from.destination), halves(client.destination));
+    if asked == [0; 3] {
+        entry.set_interface(to.interface);
+        return true;
+    }
+    let by_it = asked[0] == first && asked[1] == second && asked[2] == third;
+    if by_it {
+        entry.set_client(Hop { destination: to.destination, ..client });
+    }
+    by_it
 }
 
 /// Ends the connection that `flow` is an entry of, if it is idle.

@@ -1,6 +1,8 @@
 //! The commands of `bpf(2)` that aya has not: map operations on thousands of elements at once
 //! (`BPF_MAP_LOOKUP_BATCH`, `BPF_MAP_UPDATE_BATCH`, Linux 5.6), the number of an inner map without opening
-//! it (`BPF_MAP_LOOKUP_ELEM`), and detaching a link at once (`BPF_LINK_DETACH`, Linux 5.9). See include/uapi/linux/bpf.h. All raw system calls are here.
+//! it (`BPF_MAP_LOOKUP_ELEM`), detaching a link at once (`BPF_LINK_DETACH`, Linux 5.9), which interface a
+//! link holds (`BPF_OBJ_GET_INFO_BY_FD`), and pins. See include/uapi/linux/bpf.h. All raw system calls are
+//! here.
 
 use std::{
     ffi::CString,
@@ -12,9 +14,11 @@ use std::{
     path::Path,
 };
 
+use aya::maps::MapInfo;
 use bytemuck::{Pod, Zeroable};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_GET_NEXT_KEY: libc::c_long = 4;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
@@ -43,6 +47,7 @@ struct ElementAttr {
     map_fd: u32,
     reserved: u32,
     key: u64,
+    /// The value, or the next key.
     value: u64,
     flags: u64,
 }
@@ -56,14 +61,7 @@ struct ObjectAttr {
     file_flags: u32,
 }
 
-/// `union bpf_attr`'s `link_detach` member.
-#[repr(C)]
-#[derive(Clone, Copy, Default, Pod, Zeroable)]
-struct LinkAttr {
-    link_fd: u32,
-}
-
-/// `union bpf_attr`'s `info` member.
+/// `union bpf_attr`'s member of `BPF_OBJ_GET_INFO_BY_FD`.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 struct InfoAttr {
@@ -72,16 +70,32 @@ struct InfoAttr {
     info: u64,
 }
 
-/// `struct bpf_link_info` of a link to an interface, as far as it is read.
+/// The beginning of `struct bpf_link_info`, as far as an XDP program's link fills it in.
 #[repr(C)]
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 struct LinkInfo {
     kind: u32,
     id: u32,
     program: u32,
-    padding: u32,
+    reserved: u32,
     interface: u32,
-    rest: u32,
+    padding: u32,
+}
+
+/// What a link of an XDP program holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The program's id.
+    pub program: u32,
+    /// The interface's index; zero where it holds none any more.
+    pub interface: u32,
+}
+
+/// `union bpf_attr`'s `link_detach` member.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Pod, Zeroable)]
+struct LinkAttr {
+    link_fd: u32,
 }
 
 /// Calls `bpf(2)`. The kernel may write to the attribute, also where it fails.
@@ -102,6 +116,23 @@ fn bpf<A: Pod>(command: libc::c_long, attr: &mut A) -> io::Result<libc::c_long> 
 pub fn detach_link(path: &Path) -> io::Result<()> {
     let link = open_pin(path)?;
     bpf(BPF_LINK_DETACH, &mut LinkAttr { link_fd: raw_fd(link.as_fd()) }).map(drop)
+}
+
+/// What a link of an XDP program holds; the interface is one of the calling thread's network namespace, or of
+/// another one that it was moved to, and zero where it was deleted.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn link(link: BorrowedFd<'_>) -> io::Result<Link> {
+    let mut info = LinkInfo::default();
+    let mut attr = InfoAttr {
+        bpf_fd: raw_fd(link),
+        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
+        info: std::ptr::from_mut(&mut info) as u64,
+    };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(Link { program: info.program, interface: info.interface })
 }
 
 /// Opens what is pinned at `path`: a program, a link or a map.
@@ -130,22 +161,6 @@ pub fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
         ..ObjectAttr::default()
     };
     bpf(BPF_OBJ_PIN, &mut attr).map(drop)
-}
-
-/// Whether a link of an XDP program still holds its interface: one that is deleted lets go.
-///
-/// # Errors
-///
-/// What the kernel answered.
-pub fn link_holds(link: BorrowedFd<'_>) -> io::Result<bool> {
-    let mut info = LinkInfo::default();
-    let mut attr = InfoAttr {
-        bpf_fd: raw_fd(link),
-        info_len: u32::try_from(size_of::<LinkInfo>()).map_err(io::Error::other)?,
-        info: std::ptr::from_mut(&mut info) as u64,
-    };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(info.interface != 0)
 }
 
 fn raw_fd(map: BorrowedFd<'_>) -> u32 {
@@ -218,6 +233,33 @@ pub fn read_all<K: Pod, V: Pod>(
         from = to;
         first = false;
     }
+}
+
+/// How many elements the hash map pinned at `path` has, whatever its keys and values are; roughly, where
+/// they come and go.
+///
+/// # Errors
+///
+/// What the kernel answered.
+pub fn count(path: &Path) -> anyhow::Result<u64> {
+    let info = MapInfo::from_pin(path)?;
+    let map = open_pin(path)?;
+    let size = info.key_size() as usize;
+    let (mut key, mut next) = (vec![0_u8; size], vec![0_u8; size]);
+    for count in 0..u64::from(info.max_entries()) {
+        let mut attr = ElementAttr {
+            map_fd: raw_fd(map.as_fd()),
+            key: if count == 0 { 0 } else { key.as_ptr() as u64 },
+            value: next.as_mut_ptr() as u64,
+            ..ElementAttr::default()
+        };
+        match bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) {
+            Ok(_) => std::mem::swap(&mut key, &mut next),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(count),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(u64::from(info.max_entries()))
 }
 
 /// Writes elements of an array from index zero on.

@@ -33,7 +33,7 @@ use crate::{
     },
     config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
     controller::{Command, Connections, Controller, Setup, configuration::pending},
-    loader::{self, Datapath, Grip, Pins},
+    loader::{self, Attachments, Datapath, Grip, Manner, Pins},
     lock,
 };
 
@@ -69,8 +69,14 @@ fn log_drops(logger: EbpfLogger<&'static dyn log::Log>) -> Result<()> {
 ///
 /// [`Invalid`] with every diagnostic; other errors where the host cannot be asked.
 pub fn check(path: &Path) -> Result<Loaded> {
+    check_here(path, &[])
+}
+
+/// The same, where these interfaces may be missing: the data path at work has them.
+fn check_here(path: &Path, may_be_missing: &[String]) -> Result<Loaded> {
     let mut loaded = Config::load(path)?;
     let facts = HostFacts::read().context("read this host's interfaces")?;
+    let facts = facts.with_interfaces(may_be_missing);
     let mut found = loaded.check_host(&facts);
     if found.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         found.extend(loaded.warnings);
@@ -104,16 +110,16 @@ fn raise_limit() {
     }
 }
 
-/// Runs the daemon until SIGTERM or SIGINT; logs every dropped packet where `drops_too` is set.
+/// Runs the daemon until SIGTERM or SIGINT; `manner` is how it loads the data path.
 ///
 /// # Errors
 ///
 /// [`Invalid`] for the configuration; other errors name what failed.
-pub fn run(paths: Paths, drops_too: bool) -> Result<()> {
+pub fn run(paths: Paths, manner: Manner) -> Result<()> {
     // Held back from now on, so that a reload that comes too early does not end the daemon.
     hangups().thread_block().context("hold back SIGHUP")?;
     raise_limit();
-    let prepared = prepare(paths, drops_too)?;
+    let prepared = prepare(paths, manner)?;
     privileges::keep_needed([&prepared.paths.config, &prepared.paths.state_dir.join("history")])?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(prepared));
@@ -138,22 +144,26 @@ struct Prepared {
     _state_lock: File,
 }
 
-fn prepare(paths: Paths, drops_too: bool) -> Result<Prepared> {
+fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
     let state_lock = lock(&paths.state_dir)?;
     for file in [&paths.config, &store::path(&paths.state_dir), &pending::file(&paths.state_dir)] {
         sweep_unfinished(file);
     }
-    pending::recover(&paths.state_dir, &paths.config, || check(&paths.config).map(drop))?;
-    let loaded = check(&paths.config)?;
+    let pins = Pins::new(&paths.bpffs);
+    let attached = pins.linked_interfaces()?;
+    let check = || check_here(&paths.config, &attached);
+    pending::recover(&paths.state_dir, &paths.config, || check().map(drop))?;
+    let loaded = check()?;
     for warning in &loaded.warnings {
         warn!("{warning}");
     }
     let socket = api::bind(&paths.socket)?;
-    let pins = Pins::new(&paths.bpffs);
     pins.prepare()?;
     let pins_lock = pins.lock()?;
-    let datapath = loader::load(&pins, &loaded.config.tables, drops_too)?;
-    if datapath.taken_over {
+    let datapath = loader::load(&pins, &loaded.config.tables, manner)?;
+    if let Some(replacement) = &datapath.replacement {
+        replacement.announce();
+    } else if datapath.taken_over {
         info!(pins = %paths.bpffs.display(), "data path taken over, connections and counters kept");
         if datapath.sizes != loaded.config.tables {
             warn!(
@@ -207,13 +217,15 @@ async fn control(
     (pins, pins_lock): (&Pins, File),
     (socket, reloads): (Socket, Hangups),
 ) -> Result<(), StartFailed> {
-    let Datapath { mut programs, tables, connections, sizes, taken_over, .. } = datapath;
+    let Datapath { programs, tables, connections, sizes, taken_over, program, replacement, .. } =
+        datapath;
     let node = loaded.config.node.clone();
-    // Attached before the tables are written: over empty tables the program passes everything.
-    programs
-        .balancer_mut()
-        .and_then(|program| loader::attach(program, pins, &node.interfaces, node.xdp_mode))
+    let mut attachments = Attachments::new(&program, pins, node.interfaces.clone(), node.xdp_mode)
         .map_err(StartFailed::BeforeTraffic)?;
+    if replacement.is_none() {
+        // Before the tables are written: over empty tables the program passes everything.
+        attachments.attach().await.map_err(StartFailed::BeforeTraffic)?;
+    }
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let setup = Setup {
         grip,
@@ -230,10 +242,20 @@ async fn control(
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
-    if !taken_over {
+    if !taken_over || replacement.is_some() {
         // Otherwise nobody waits for it: what was at work goes on.
         controller.settle().await;
     }
+    if let Some(replacement) = replacement {
+        // The old data path serves until the new one knows who is up.
+        controller.judge_all().await;
+        let done = replacement.commit();
+        done.map_err(StartFailed::BeforeTraffic)?;
+        attachments.attach().await.map_err(StartFailed::Later)?;
+        controller.hold_pins_anew().map_err(StartFailed::Later)?;
+        info!("the data path is replaced");
+    }
+    controller.follow_interfaces(attachments.keep().await);
     let (commands, queue) = mpsc::channel(64);
     let stop = stop_signal().map_err(StartFailed::Later)?;
     info!(

@@ -11,7 +11,7 @@ use evenkeel::{
     verify::Failed,
 };
 
-fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     // clap itself exits with 2 where the usage is wrong.
     let cli = Cli::parse();
     match cli.run() {

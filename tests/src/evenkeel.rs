@@ -4,7 +4,9 @@
 //! dropping one detaches it and removes its pins, whatever state the test left it in.
 
 use std::{
-    env, fs,
+    env,
+    ffi::OsString,
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -81,6 +83,8 @@ pub struct Balancer {
     namespace: PathBuf,
     directory: TempDir,
     bpffs: PathBuf,
+    run_arguments: Vec<String>,
+    environment: Vec<(String, OsString)>,
 }
 
 impl Balancer {
@@ -100,9 +104,31 @@ impl Balancer {
             namespace: lab.edge.namespace.path(),
             directory,
             bpffs: bpffs_directory(),
+            run_arguments: Vec::new(),
+            environment: Vec::new(),
         };
         balancer.configure(configuration)?;
         Ok(balancer)
+    }
+
+    /// Has every later start take these arguments of `evenkeel run`, too, instead of those from before.
+    pub fn run_with(&mut self, arguments: &[&str]) {
+        self.run_arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+    }
+
+    /// Sets a variable of the environment of every later start.
+    pub fn set_environment(&mut self, name: &str, value: impl Into<OsString>) {
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Has every later command be of another program, as a package's upgrade does.
+    pub fn install(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
+    /// Starts the daemon and does not wait: whoever calls wants to meet it on its way.
+    pub fn begin(&self) -> Result<Process> {
+        Process::start("daemon", self.run_command(), self.directory.path())
     }
 
     /// Starts the daemon (again) and waits until it answers.
@@ -359,7 +385,8 @@ impl Balancer {
         command.arg("--config").arg(self.config_path());
         command.arg("--socket").arg(self.socket_path());
         command.arg("--state-dir").arg(self.state_path());
-        command.arg("--bpffs").arg(&self.bpffs);
+        command.arg("--bpffs").arg(&self.bpffs).args(&self.run_arguments);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 }
@@ -380,15 +407,32 @@ impl Drop for Balancer {
 }
 
 /// The binary under test: `EVENKEEL_BIN`, or what `cargo build` put beside this executable.
-pub(crate) fn binary() -> Result<PathBuf> {
+pub fn binary() -> Result<PathBuf> {
     if let Some(path) = env::var_os("EVENKEEL_BIN") {
         return Ok(path.into());
     }
     let own = env::current_exe().context("find this executable")?;
-    let beside = own.ancestors().skip(1).take(2).map(|directory| directory.join("evenkeel"));
-    beside.into_iter().find(|path| path.is_file()).with_context(|| {
+    beside(&own, "evenkeel").with_context(|| {
         format!("no evenkeel beside {}: run `cargo build`, or set EVENKEEL_BIN", own.display())
     })
+}
+
+/// The same source with another layout of the kernel's tables, as `cargo xtask test` builds it.
+pub fn next_version() -> Result<PathBuf> {
+    let current = binary()?;
+    beside(&current, "evenkeel-next").with_context(|| {
+        format!(
+            "no evenkeel-next beside {}: run `cargo build --workspace --bin evenkeel-next --features \
+             lb-user/next-layout`",
+            current.display()
+        )
+    })
+}
+
+/// A program in the directory of another, or in the one above.
+fn beside(program: &Path, name: &str) -> Option<PathBuf> {
+    let mut candidates = program.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    candidates.find(|path| path.is_file())
 }
 
 fn outcome(mut command: Command) -> Result<Outcome> {

@@ -11,6 +11,7 @@ pub mod frame;
 pub mod http;
 pub mod latency;
 pub mod load;
+pub mod loads;
 pub mod model;
 pub mod modes;
 pub mod netns;

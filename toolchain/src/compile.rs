@@ -15,13 +15,15 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{Road, TARGET, Toolchain, environment::scrub};
 
-const PACKAGE: [&str; 4] = ["--package", "lb-ebpf", "--features", "program"];
+const PACKAGE: [&str; 2] = ["--package", "lb-ebpf"];
 
 /// An object that `lb-ebpf` compiles to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Object {
     /// The XDP program itself.
     Program,
+    /// The same with the maps' next layout, for the build that upgrades are tested with.
+    NextProgram,
     /// The backends' program, which unwraps what the edges' tunnels carry.
     Decap,
     /// The benchmark's wrapper around it.
@@ -34,7 +36,7 @@ impl Object {
     /// The name of its binary in lb-ebpf's manifest.
     const fn name(self) -> &'static str {
         match self {
-            Self::Program => "evenkeel-ebpf",
+            Self::Program | Self::NextProgram => "evenkeel-ebpf",
             Self::Decap => "evenkeel-decap",
             Self::Bench => "evenkeel-bench",
         }
@@ -151,7 +153,9 @@ impl Toolchain {
 }
 
 fn select(command: &mut Command, objects: &[Object]) {
-    command.args(PACKAGE);
+    let next = objects.contains(&Object::NextProgram);
+    let features = if next { "program,next-layout" } else { "program" };
+    command.args(PACKAGE).args(["--features", features]);
     for object in objects {
         command.args(["--bin", object.name()]);
     }

@@ -19,3 +19,13 @@ pub(crate) fn workspace_members(shell: &Shell, release: bool) -> Result<()> {
         .run()
         .context("build the workspace")
 }
+
+/// Builds `evenkeel-next` beside `evenkeel`: the same source with the maps' next layout, which tests
+/// upgrade to. What it depends on is built already, as long as the whole workspace is selected.
+pub(crate) fn next_version(shell: &Shell) -> Result<()> {
+    workspace::cargo(shell)
+        .args(["build", "--workspace", "--bin", "evenkeel-next"])
+        .args(["--features", "lb-user/next-layout"])
+        .run()
+        .context("build the version that upgrades are tested with")
+}

@@ -8,12 +8,13 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 9] = [
+const PROGRAMS: [(&str, &[&str]); 10] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
     ("ip", &["iproute2"]),
     ("ethtool", &["ethtool"]),
+    ("faketime", &["faketime"]),
     // Ubuntu ships it with its kernel's tools.
     ("bpftool", &["bpftool", "linux-tools-generic"]),
     // The package is made, installed and read.
@@ -30,6 +31,7 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     host::ensure_bpffs(&shell)?;
     // The tests start the binary of another package, which testing alone would not build.
     build::workspace_members(&shell, false)?;
+    build::next_version(&shell)?;
     if filters.is_empty() || filters.iter().any(|filter| filter.contains("package")) {
         deb::package(&shell, true)?;
     }

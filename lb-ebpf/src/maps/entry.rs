@@ -93,6 +93,13 @@ impl<A: Address> Entry<A> {
         }
     }
 
+    /// Sets the interface by which the client is reached.
+    #[inline(always)]
+    pub fn set_interface(&self, interface: u32) {
+        // SAFETY: as for `get`; a word is written whole.
+        unsafe { addr_of_mut!((*self.0.as_ptr()).client.interface).write_volatile(interface) }
+    }
+
     /// Sets the way to the client.
     #[inline(always)]
     pub fn set_client(&self, hop: Hop) {

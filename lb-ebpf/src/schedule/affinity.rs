@@ -20,7 +20,7 @@ pub fn recall<F: Tables>(
     let known = F::affinities().get_ptr(key)?;
     // SAFETY: valid while the program runs; two words, of which a torn reading is an older client's
     // affinity or a younger one.
-    let Affinity { backend, seen } = unsafe { known.read() };
+    let Affinity { backend, seen, .. } = unsafe { known.read() };
     if seconds().wrapping_sub(seen) > settings.sticky {
         return None;
     }
@@ -40,7 +40,7 @@ pub fn remember<F: Tables>(
         return;
     }
     let key = ClientKey { service, address: *client };
-    let affinity = Affinity { backend, seen: seconds() };
+    let affinity = Affinity::new(backend, seconds());
     // The kernel makes room by forgetting another client; should it fail, this one is forgotten.
     let _ = F::affinities().insert(key, affinity, u64::from(BPF_ANY));
 }

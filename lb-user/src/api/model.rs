@@ -39,6 +39,10 @@ pub struct Daemon {
     pub uptime_seconds: u64,
     /// The interfaces that it balances.
     pub interfaces: Vec<Interface>,
+    /// The layout version of the kernel's tables: another version of evenkeel takes them over if it has the
+    /// same.
+    #[serde(default)]
+    pub layout: u32,
     /// The configuration file.
     #[serde(default)]
     pub config: String,
@@ -82,6 +86,9 @@ pub struct Interface {
     /// How the program is attached: `native`, `generic`, or `none` where it is not (any more); `unknown`
     /// where the kernel could not be asked.
     pub mode: String,
+    /// What is wrong with it, and what follows: it is missing, or called otherwise now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A service.

@@ -25,6 +25,7 @@ use crate::{
     api::Client,
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier},
     daemon::{self, Paths},
+    loader::Manner,
 };
 
 /// An XDP layer-4 load balancer: shares connections equally, keeps watch over the servers behind
@@ -65,6 +66,14 @@ enum Command {
         /// Log every packet that the program drops, with its reason and addresses
         #[arg(long)]
         log_drops: bool,
+        /// Replace a data path whose tables have another layout, as another version made it
+        ///
+        /// New tables are made beside those at work and filled, then the interfaces are swapped to them:
+        /// no connection attempt fails. Open connections go on where their table's layout is still the
+        /// same, and are cut where it is not; the refusal without this option says which. Without effect
+        /// where the layout is this version's.
+        #[arg(long)]
+        replace_data_path: bool,
     },
     /// Show services and backends, their health and share
     Status(Format),
@@ -343,9 +352,9 @@ impl Cli {
         let client = Client::new(&paths.socket);
         let asked: Pin<Box<dyn Future<Output = Result<()>>>> = match self.command {
             // Before there are threads: it drops privileges, which are each thread's own.
-            Command::Run { log_drops } => {
+            Command::Run { log_drops, replace_data_path } => {
                 log();
-                return daemon::run(paths, log_drops);
+                return daemon::run(paths, Manner { log_drops, replace: replace_data_path });
             }
             Command::Check { file, format } => {
                 return read::check(file.as_deref(), &paths, format.output);

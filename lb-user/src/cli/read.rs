@@ -41,12 +41,18 @@ pub async fn status(client: &Client, format: Output) -> Result<()> {
         output::span(daemon.uptime_seconds),
         interfaces.join(", ")
     );
+    for interface in &daemon.interfaces {
+        if let Some(problem) = &interface.problem {
+            writeln!(text, "\ninterface {} {problem}", interface.name)?;
+        }
+    }
     text.push_str(&configuration::notices(daemon));
     if format == Output::Wide {
         writeln!(
             text,
-            "configuration {}; {} of {} connection entries in use",
+            "configuration {}; data path layout {}; {} of {} connection entries in use",
             daemon.config,
+            daemon.layout,
             output::count(daemon.connection_entries),
             output::count(u64::from(daemon.connection_capacity) * 2)
         )?;

@@ -44,17 +44,26 @@ impl HostFacts {
         Ok(facts)
     }
 
+    /// The same with these interfaces, whether they are there right now or not: those of a data path at
+    /// work, which are no mistake in its configuration when they are missing for a while.
+    #[must_use]
+    pub fn with_interfaces(mut self, names: &[String]) -> Self {
+        for name in names {
+            self.interfaces.entry(name.clone()).or_default();
+        }
+        self
+    }
+
     /// Every address that the host has.
     #[must_use]
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         self.interfaces.values().flatten().copied().collect()
     }
 
-    /// The smallest MTU of these interfaces; zero where one is not known.
+    /// The smallest MTU of those of these interfaces that are there; zero where there is none.
     #[must_use]
     pub fn least_mtu(&self, interfaces: &[String]) -> u32 {
-        let mtu = |name| self.mtus.get(name).copied().unwrap_or(0);
-        interfaces.iter().map(mtu).min().unwrap_or(0)
+        interfaces.iter().filter_map(|name| self.mtus.get(name).copied()).min().unwrap_or(0)
     }
 
     fn owns(&self, address: IpAddr) -> bool {

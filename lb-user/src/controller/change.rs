@@ -161,7 +161,7 @@ impl Controller {
         };
         self.same_prefix_files(&loaded)?;
         let host = match HostFacts::read() {
-            Ok(facts) => loaded.check_host(&facts),
+            Ok(facts) => loaded.check_host(&facts.with_interfaces(&self.interfaces)),
             Err(_) => Vec::new(),
         };
         let force = matches!(change, Change::RemoveBackend { force: true, .. });

@@ -11,6 +11,7 @@ mod condition;
 pub mod configuration;
 mod guard;
 mod history;
+mod interfaces;
 mod load;
 mod look;
 mod passive;
@@ -18,6 +19,7 @@ mod pins;
 mod probes;
 mod ramp;
 mod report;
+mod start;
 mod sweep;
 
 use std::{
@@ -30,7 +32,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_common::net::Hop;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 pub(crate) use self::apply::Applier;
@@ -56,9 +58,9 @@ use crate::{
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
     health::{self, AgentChange, Agents, Health, Monitor},
-    loader::{Grip, Sizes},
+    loader::{Grip, Interfaces, Sizes},
     nexthop::{self, Resolver, Unresolved},
-    plan::{self, BackendEntry, BackendId, Facts, ServiceId, Tables, Way},
+    plan::{self, BackendId, Facts, ServiceId, Tables, Way},
 };
 
 /// How long neighbours may take to answer before that is news, and before a daemon that starts goes
@@ -106,6 +108,7 @@ pub struct Controller {
     state_dir: PathBuf,
     sizes: Sizes,
     interfaces: Vec<String>,
+    indices: interfaces::Indices,
     applier: Applier,
     connections: Arc<Connections>,
     timing: sweep::Shared,
@@ -145,6 +148,7 @@ struct Events {
     agents: mpsc::Receiver<AgentChange<BackendKey>>,
     next_hops: mpsc::Receiver<nexthop::Update>,
     swept: mpsc::Receiver<Swept>,
+    attached: Interfaces,
 }
 
 /// Since when ids wait for their last connection.
@@ -173,13 +177,16 @@ impl Controller {
         let (agent_changes, agent_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
         let (found, swept) = mpsc::channel(1);
-        let (resolver, _) = Resolver::start(updates);
+        let (tell_move, moves) = mpsc::channel(64);
+        let (resolver, _) = Resolver::start(updates, tell_move);
+        tokio::spawn(interfaces::follow_moves(Arc::clone(&connections), moves));
+        let (_, attached) = watch::channel(Vec::new());
         let timing = sweep::Shared::default();
         sweep::start(Arc::clone(&connections), Arc::clone(&timing), found)?;
         let mut controller = Self {
             condition: Condition {
                 exceptions,
-                health: known_health(&loaded, applier.held()),
+                health: start::known_health(&loaded, applier.held()),
                 ..Condition::default()
             },
             meter: Meter::default(),
@@ -189,11 +196,12 @@ impl Controller {
             audit: look::Audit::new(),
             pins: pins::Keeper::new(grip),
             state_dir,
-            ways: known_ways(applier.held()),
+            ways: start::known_ways(applier.held()),
             path,
             loaded,
             sizes,
             interfaces,
+            indices: interfaces::Indices::new(),
             applier,
             connections,
             timing,
@@ -206,7 +214,13 @@ impl Controller {
             retired: Retired::default(),
             entries: 0,
             started: Instant::now(),
-            events: Events { health: health_events, agents: agent_events, next_hops, swept },
+            events: Events {
+                health: health_events,
+                agents: agent_events,
+                next_hops,
+                swept,
+                attached,
+            },
             configuration,
         };
         controller.end_exceptions();
@@ -216,26 +230,6 @@ impl Controller {
         controller.note_retired();
         controller.note_timing();
         Ok(controller)
-    }
-
-    /// Waits until the way to every backend is known, but not for long: some may be down.
-    pub async fn settle(&mut self) {
-        let deadline = tokio::time::Instant::now() + SETTLING;
-        let unknown = |controller: &Self| {
-            let services = controller.loaded.config.services.iter();
-            let mut backends = services.flat_map(|service| &service.backends);
-            backends.any(|backend| {
-                let way = controller.ways.get(&backend.address.ip());
-                way.is_none_or(|way| !way.hop.is_known())
-            })
-        };
-        while unknown(self) {
-            match tokio::time::timeout_at(deadline, self.events.next_hops.recv()).await {
-                Ok(Some(update)) => self.note_next_hop(update),
-                Ok(None) | Err(_) => break,
-            }
-        }
-        self.update();
     }
 
     /// Handles events and commands until the commands' sender is gone.
@@ -269,6 +263,7 @@ impl Controller {
                     self.update();
                 }
                 Some(swept) = self.events.swept.recv() => self.note_swept(&swept),
+                Ok(()) = self.events.attached.changed() => self.note_interfaces(),
                 () = tokio::time::sleep_until(next_look.into()) => next_look = self.look(),
                 () = self.configuration.due() => self.configuration_due(),
             }
@@ -279,7 +274,7 @@ impl Controller {
         // A client that went away meanwhile needs no answer.
         match command {
             Command::Summary(reply) => drop(reply.send(self.summary())),
-            Command::Status(reply) => drop(reply.send(self.status().await)),
+            Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
@@ -480,31 +475,4 @@ impl Controller {
             self.follow_configuration();
         }
     }
-}
-
-/// The health that a data path taken over tells: what is in a ring was up, if it still is the same
-/// server.
-fn known_health(loaded: &Loaded, held: &Tables) -> HashMap<BackendKey, Health> {
-    let rings = held.services.values().flat_map(|service| &service.ring.slots);
-    let config = loaded.config.index();
-    let configured = |entry: &&BackendEntry| {
-        let backend = config.backend(&entry.service, &entry.name);
-        backend.is_some_and(|backend| backend.address == entry.address)
-    };
-    rings
-        .filter_map(|id| held.backends.get(id))
-        .filter(configured)
-        .map(|backend| ((backend.service.clone(), backend.name.clone()), Health::Up))
-        .collect()
-}
-
-/// The ways that a data path taken over holds, until the kernel is asked anew.
-fn known_ways(held: &Tables) -> HashMap<IpAddr, Way> {
-    held.backends
-        .values()
-        .filter(|backend| backend.hop.is_known())
-        .map(|backend| {
-            (backend.address.ip(), Way { hop: backend.hop, source: None, mtu: backend.mtu })
-        })
-        .collect()
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Result;
 use tracing::{error, warn};
 
 use super::Controller;
@@ -30,6 +31,15 @@ impl Keeper {
 }
 
 impl Controller {
+    /// Holds what is pinned now, and nothing of what was before: another data path took its place.
+    ///
+    /// # Errors
+    ///
+    /// Where a pin cannot be opened.
+    pub fn hold_pins_anew(&mut self) -> Result<()> {
+        self.pins.grip.renew()
+    }
+
     /// Says at the end what ends with the daemon.
     pub(super) fn say_goodbye(&self) {
         if self.pins.lost().is_some() {

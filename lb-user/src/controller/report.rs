@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    time::{Instant, SystemTime},
+    time::Instant,
 };
 
 use anyhow::Result;
@@ -17,7 +17,6 @@ use crate::{
     },
     config::{Backend, Service, shown},
     health::{Health, Wants},
-    loader,
     plan::{BackendEntry, BackendId, Index},
 };
 
@@ -45,17 +44,18 @@ impl Controller {
     }
 
     /// The state of everything.
-    pub(super) async fn status(&self) -> Result<Status> {
-        let mut interfaces = Vec::new();
-        for name in &self.interfaces {
-            // The rest is worth telling where the kernel cannot be asked.
-            let mode = loader::mode(name).await.unwrap_or("unknown").to_owned();
-            interfaces.push(Interface { name: name.clone(), mode });
-        }
+    pub(super) fn status(&self) -> Result<Status> {
+        let attached = self.events.attached.borrow().clone();
+        let interfaces = attached.into_iter().map(|attachment| Interface {
+            name: attachment.name,
+            mode: attachment.mode.to_owned(),
+            problem: attachment.problem,
+        });
         let daemon = Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            interfaces,
+            interfaces: interfaces.collect(),
+            layout: lb_common::names::LAYOUT_VERSION,
             config: self.path.display().to_string(),
             connection_entries: self.entries,
             connection_capacity: self.sizes.connections,
@@ -172,9 +172,7 @@ impl Controller {
             max_connections: backend.max_connections,
             reason: reason.join("; "),
             agent: agent.map(ToString::to_string),
-            health_seconds: probe.as_ref().map(|probe| {
-                SystemTime::now().duration_since(probe.since).unwrap_or_default().as_secs()
-            }),
+            health_seconds: probe.as_ref().map(|probe| probe.stands.elapsed().as_secs()),
             probe_milliseconds: probe
                 .and_then(|probe| probe.latency)
                 .map(|latency| latency.as_secs_f64() * 1000.0),

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use lb_common::net::Hop;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
@@ -53,6 +54,15 @@ impl Connections {
     /// What the kernel answered.
     pub fn cut(&self, backend: BackendId) -> Result<u64> {
         Ok(self.table.cut(self.programs.expire()?, backend)?.ended)
+    }
+
+    /// Has clients that were reached by one way be reached by another; tells of how many entries.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn reroute(&self, from: Hop, to: Hop) -> Result<u64> {
+        self.table.reroute(self.programs.expire()?, from, to)
     }
 }
 

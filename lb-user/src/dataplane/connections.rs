@@ -22,7 +22,7 @@ use lb_common::{
     connection::{Connection, Flow, state},
     expire::{Candidate, ExpireHeader, MAX_CANDIDATES, ask},
     names,
-    net::{Addr4, Addr6, Address, TCP},
+    net::{Addr4, Addr6, Address, Hop, TCP},
 };
 
 use super::{
@@ -214,18 +214,47 @@ impl ConnectionTable {
         self.walk(expire, |_, _| Some(0))
     }
 
+    /// Has clients that were reached by `from`'s interface, and by its neighbour where it has one, be reached
+    /// by `to`: a client that only listens sends no packet that would show the way. Returns how many entries
+    /// that are, of which a connection has two.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn reroute(&self, expire: &Xdp, from: Hop, to: Hop) -> Result<u64> {
+        let order = ExpireHeader { from, to, ..ExpireHeader::default() };
+        let any = from.destination == [0; 6];
+        let judge = |_: u8, entry: &Seen| {
+            let by_it = entry.client.interface == from.interface
+                && (any || entry.client.destination == from.destination);
+            by_it.then_some(0)
+        };
+        Ok(self.walk_with(expire, order, judge)?.ended)
+    }
+
     /// Walks both tables. `judge` gives the idle ticks for which an entry's connection is ended.
     fn walk(&self, expire: &Xdp, judge: impl Fn(u8, &Seen) -> Option<u32>) -> Result<Census> {
+        self.walk_with(expire, ExpireHeader::default(), judge)
+    }
+
+    /// Walks both tables, and sends on what `judge` picks with the `order` of what to do with it.
+    fn walk_with(
+        &self,
+        expire: &Xdp,
+        order: ExpireHeader,
+        judge: impl Fn(u8, &Seen) -> Option<u32>,
+    ) -> Result<Census> {
         let mut census = Census::default();
-        walk_family::<Addr4>(&self.v4, 4, expire, &judge, &mut census)?;
-        walk_family::<Addr6>(&self.v6, 6, expire, &judge, &mut census)?;
+        let (v4, v6) = (ExpireHeader { family: 4, ..order }, ExpireHeader { family: 6, ..order });
+        walk_family::<Addr4>(&self.v4, v4, expire, &judge, &mut census)?;
+        walk_family::<Addr6>(&self.v6, v6, expire, &judge, &mut census)?;
         Ok(census)
     }
 }
 
 fn walk_family<A: Address>(
     map: &MapData,
-    family: u32,
+    order: ExpireHeader,
     expire: &Xdp,
     judge: &impl Fn(u8, &Seen) -> Option<u32>,
     census: &mut Census,
@@ -247,16 +276,17 @@ fn walk_family<A: Address>(
                 service: ServiceId(entry.service),
                 state: entry.state,
                 last_packet: entry.last_seen,
+                client: entry.client,
             };
             let Some(idle_ticks) = judge(flow.protocol(), &seen) else { continue };
             idle.push((entry.opened, Candidate { flow: *flow, idle_ticks }));
             if idle.len() == MOST_IDLE {
-                end_all(expire, family, &mut idle, census, &mut failure);
+                end_all(expire, order, &mut idle, census, &mut failure);
             }
         }
     })
-    .with_context(|| format!("read the IPv{family} connection table"))?;
-    end_all(expire, family, &mut idle, census, &mut failure);
+    .with_context(|| format!("read the IPv{} connection table", order.family))?;
+    end_all(expire, order, &mut idle, census, &mut failure);
     failure.map_or(Ok(()), Err)
 }
 
@@ -265,7 +295,7 @@ fn walk_family<A: Address>(
 /// the walk, which is none, each new one would meet two cold pages.
 fn end_all<A: Address>(
     expire: &Xdp,
-    family: u32,
+    order: ExpireHeader,
     idle: &mut Vec<(u32, Candidate<A>)>,
     census: &mut Census,
     failure: &mut Option<anyhow::Error>,
@@ -273,7 +303,7 @@ fn end_all<A: Address>(
     idle.sort_unstable_by_key(|(opened, _)| Reverse(*opened));
     for some in idle.chunks(MAX_CANDIDATES) {
         let candidates: Vec<_> = some.iter().map(|(_, candidate)| *candidate).collect();
-        match end(expire, family, &candidates) {
+        match end(expire, order, &candidates) {
             Ok(ended) => census.ended += u64::from(ended),
             Err(error) => *failure = Some(error),
         }
@@ -281,10 +311,11 @@ fn end_all<A: Address>(
     idle.clear();
 }
 
-/// Sends one request to the `expire` program; returns how many connections it ended.
-fn end<A: Address>(expire: &Xdp, family: u32, candidates: &[Candidate<A>]) -> Result<u32> {
+/// Sends one request to the `expire` program; returns how many connections it ended, or how many entries
+/// it changed.
+fn end<A: Address>(expire: &Xdp, order: ExpireHeader, candidates: &[Candidate<A>]) -> Result<u32> {
     let count = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
-    let header = ExpireHeader { family, count, reserved: [0; 2] };
+    let header = ExpireHeader { count, ..order };
     let mut request = bytemuck::bytes_of(&header).to_vec();
     request.extend_from_slice(bytemuck::cast_slice(candidates));
     let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
@@ -298,11 +329,12 @@ struct Seen {
     service: ServiceId,
     state: u32,
     last_packet: u32,
+    client: Hop,
 }
 
 /// Has the program correct a backend's counts.
 fn correct(expire: &Xdp, correction: &Correction) -> Result<()> {
-    let header = ExpireHeader { family: ask::CORRECT, count: 1, reserved: [0; 2] };
+    let header = ExpireHeader { family: ask::CORRECT, count: 1, ..ExpireHeader::default() };
     let Correction { backend, open, established } = *correction;
     let value =
         lb_common::expire::Correction { backend: backend.0, reserved: 0, open, established };
@@ -316,7 +348,7 @@ fn correct(expire: &Xdp, correction: &Correction) -> Result<()> {
 
 /// Asks the program one of the questions of [`ask`].
 fn ask(expire: &Xdp, question: u32) -> Result<u32> {
-    let header = ExpireHeader { family: question, count: 0, reserved: [0; 2] };
+    let header = ExpireHeader { family: question, ..ExpireHeader::default() };
     let request = bytemuck::bytes_of(&header);
     let options = TestRunOptions { data_in: Some(request), ..TestRunOptions::new() };
     let answer = expire.test_run(options).context("ask the expire program for the time")?;

@@ -31,6 +31,20 @@ pub struct MapLayout {
     value: usize,
     /// Which of the configured sizes it has; `None` where the size is fixed.
     pub size: Option<Size>,
+    /// The layout version in which its own layout, or what its values mean, last changed.
+    since: u32,
+    content: Content,
+}
+
+/// What is in a map, and so what becomes of it when a data path of an older layout is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    /// What the controller writes from the configuration: written anew.
+    Written,
+    /// What packets leave there: kept where its layout is still the same.
+    State,
+    /// What connections cannot go on without. All of them are kept, or no map at all is.
+    Connections,
 }
 
 /// A size that the configuration sets.
@@ -53,65 +67,125 @@ pub enum Size {
 }
 
 const fn map<K, V>(name: &'static str, kind: MapType, size: Option<Size>) -> MapLayout {
-    MapLayout { name, kind, key: size_of::<K>(), value: size_of::<V>(), size }
+    MapLayout {
+        name,
+        kind,
+        key: size_of::<K>(),
+        value: size_of::<V>(),
+        size,
+        since: OLDEST,
+        content: Content::Written,
+    }
 }
+
+/// The layout version that a map has which nothing else is said of.
+const OLDEST: u32 = 2;
 
 /// Every pinned map.
 pub const MAPS: [MapLayout; 31] = [
     map::<u32, u32>(names::LAYOUT, MapType::Array, None),
     map::<u32, Bitmap>(names::ADDRESS_FILTER, MapType::Array, None),
     map::<u32, NodeSettings>(names::NODE, MapType::Array, None),
-    map::<u32, NodeState>(names::NODE_STATE, MapType::Array, None),
+    map::<u32, NodeState>(names::NODE_STATE, MapType::Array, None).connections(),
     map::<Addr4, u32>(names::ADDRESSES_V4, MapType::Hash, Some(Size::Services)),
     map::<Addr6, u32>(names::ADDRESSES_V6, MapType::Hash, Some(Size::Services)),
     map::<ServiceKey<Addr4>, Service>(names::SERVICES_V4, MapType::Hash, Some(Size::Services)),
     map::<ServiceKey<Addr6>, Service>(names::SERVICES_V6, MapType::Hash, Some(Size::Services)),
-    map::<u32, ServiceCursor>(names::SERVICE_CURSORS, MapType::Array, Some(Size::Services)),
+    map::<u32, ServiceCursor>(names::SERVICE_CURSORS, MapType::Array, Some(Size::Services)).state(),
     map::<u32, ServiceSettings>(names::SERVICE_SETTINGS, MapType::Array, Some(Size::Services)),
     map::<u32, u32>(names::RINGS, MapType::ArrayOfMaps, Some(Size::Services)),
-    map::<u32, Backend<Addr4>>(names::BACKENDS_V4, MapType::Array, Some(Size::Backends)),
-    map::<u32, Backend<Addr6>>(names::BACKENDS_V6, MapType::Array, Some(Size::Backends)),
-    map::<u32, Tunnel>(names::TUNNELS, MapType::Array, Some(Size::Backends)),
-    map::<u32, BackendState>(names::BACKEND_STATES, MapType::Array, Some(Size::Backends)),
+    map::<u32, Backend<Addr4>>(names::BACKENDS_V4, MapType::Array, Some(Size::Backends)).state(),
+    map::<u32, Backend<Addr6>>(names::BACKENDS_V6, MapType::Array, Some(Size::Backends)).state(),
+    map::<u32, Tunnel>(names::TUNNELS, MapType::Array, Some(Size::Backends)).state(),
+    map::<u32, BackendState>(names::BACKEND_STATES, MapType::Array, Some(Size::Backends))
+        .connections(),
     map::<u32, BackendCounters>(
         names::BACKEND_COUNTERS,
         MapType::PerCpuArray,
         Some(Size::Backends),
-    ),
-    map::<u32, u64>(names::VERDICTS, MapType::PerCpuArray, None),
+    )
+    .state(),
+    map::<u32, u64>(names::VERDICTS, MapType::PerCpuArray, None).state().since(3),
     map::<Flow<Addr4>, Connection<Addr4>>(
         names::CONNECTIONS_V4,
         MapType::Hash,
         Some(Size::Connections),
-    ),
+    )
+    .connections(),
     map::<Flow<Addr6>, Connection<Addr6>>(
         names::CONNECTIONS_V6,
         MapType::Hash,
         Some(Size::Connections),
-    ),
-    map::<u32, Flow<Addr4>>(names::UNCONFIRMED_V4, MapType::Array, Some(Size::Unconfirmed)),
-    map::<u32, Flow<Addr6>>(names::UNCONFIRMED_V6, MapType::Array, Some(Size::Unconfirmed)),
-    map::<ClientKey<Addr4>, Affinity>(names::AFFINITIES_V4, MapType::LruHash, Some(Size::Clients)),
-    map::<ClientKey<Addr6>, Affinity>(names::AFFINITIES_V6, MapType::LruHash, Some(Size::Clients)),
-    map::<ClientKey<Addr4>, u64>(names::CLIENT_LIMITS_V4, MapType::LruHash, Some(Size::Clients)),
-    map::<ClientKey<Addr6>, u64>(names::CLIENT_LIMITS_V6, MapType::LruHash, Some(Size::Clients)),
+    )
+    .connections(),
+    map::<u32, Flow<Addr4>>(names::UNCONFIRMED_V4, MapType::Array, Some(Size::Unconfirmed))
+        .connections(),
+    map::<u32, Flow<Addr6>>(names::UNCONFIRMED_V6, MapType::Array, Some(Size::Unconfirmed))
+        .connections(),
+    map::<ClientKey<Addr4>, Affinity>(names::AFFINITIES_V4, MapType::LruHash, Some(Size::Clients))
+        .state()
+        .since(names::AFFINITIES_SINCE),
+    map::<ClientKey<Addr6>, Affinity>(names::AFFINITIES_V6, MapType::LruHash, Some(Size::Clients))
+        .state()
+        .since(names::AFFINITIES_SINCE),
+    map::<ClientKey<Addr4>, u64>(names::CLIENT_LIMITS_V4, MapType::LruHash, Some(Size::Clients))
+        .state(),
+    map::<ClientKey<Addr6>, u64>(names::CLIENT_LIMITS_V6, MapType::LruHash, Some(Size::Clients))
+        .state(),
     map::<FragmentKey<Addr4>, FirstFragment>(
         names::FRAGMENTS_V4,
         MapType::LruHash,
         Some(Size::Fragments),
-    ),
+    )
+    .state(),
     map::<FragmentKey<Addr6>, FirstFragment>(
         names::FRAGMENTS_V6,
         MapType::LruHash,
         Some(Size::Fragments),
-    ),
+    )
+    .state(),
     map::<PrefixKey<Addr4>, u32>(names::PREFIXES_V4, MapType::LpmTrie, Some(Size::Prefixes)),
     map::<PrefixKey<Addr6>, u32>(names::PREFIXES_V6, MapType::LpmTrie, Some(Size::Prefixes)),
-    map::<u32, ServiceRecord>(names::SERVICE_RECORDS, MapType::Array, Some(Size::Services)),
-    map::<u32, BackendRecord>(names::BACKEND_RECORDS, MapType::Array, Some(Size::Backends)),
+    map::<u32, ServiceRecord>(names::SERVICE_RECORDS, MapType::Array, Some(Size::Services))
+        .connections(),
+    map::<u32, BackendRecord>(names::BACKEND_RECORDS, MapType::Array, Some(Size::Backends))
+        .connections(),
 ];
 
+/// Whether connections of a data path of the layout `found` can go on: whether nothing that they need has
+/// changed since. What a later version changed is not known.
+#[must_use]
+pub fn keeps_connections(found: u32) -> bool {
+    let needed = |map: &&MapLayout| map.content == Content::Connections;
+    found < names::LAYOUT_VERSION && MAPS.iter().filter(needed).all(|map| map.since <= found)
+}
+
 impl MapLayout {
+    const fn state(self) -> Self {
+        Self { content: Content::State, ..self }
+    }
+
+    const fn connections(self) -> Self {
+        Self { content: Content::Connections, ..self }
+    }
+
+    const fn since(self, version: u32) -> Self {
+        Self { since: version, ..self }
+    }
+
+    /// Whether it is kept as it is where a data path of the layout `found` is replaced: whether it holds
+    /// what packets left there, and is still the same.
+    #[must_use]
+    pub fn is_kept(&self, found: u32) -> bool {
+        self.content != Content::Written && self.since <= found && keeps_connections(found)
+    }
+
+    /// Whether packets' traces in it are lost where a data path of the layout `found` is replaced.
+    #[must_use]
+    pub fn is_lost(&self, found: u32) -> bool {
+        self.content != Content::Written && !self.is_kept(found)
+    }
+
     /// Bytes that its `entries` take, roughly: keys and values, and what the kernel keeps beside them in
     /// each kind of table, on `cpus` processors.
     #[must_use]

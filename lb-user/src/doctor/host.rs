@@ -178,7 +178,7 @@ async fn ways(config: &Config, all: &[Interface]) -> Ways {
         return ways;
     }
     let (sender, mut updates) = mpsc::channel(256);
-    let (resolver, _task) = Resolver::start(sender);
+    let (resolver, _task) = Resolver::start(sender, mpsc::channel(1).0);
     let wanted = targets.len();
     resolver.set_targets(targets);
     let listen = async {

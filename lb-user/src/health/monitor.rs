@@ -53,6 +53,8 @@ pub struct ProbeState {
     pub health: Health,
     /// Since when it has been this.
     pub since: SystemTime,
+    /// The same by the monotonic clock: how long that is, however the host's clock is set meanwhile.
+    pub stands: std::time::Instant,
     /// When the last attempt ended; none has yet when absent.
     pub last_attempt: Option<SystemTime>,
     /// Why the last attempt failed; absent after a pass.
@@ -72,6 +74,7 @@ impl ProbeState {
         Self {
             health,
             since: SystemTime::now(),
+            stands: Instant::now().into_std(),
             last_attempt: None,
             last_error: None,
             latency: None,
@@ -276,6 +279,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Task<K> {
             if state.health != health {
                 state.health = health;
                 state.since = now;
+                state.stands = Instant::now().into_std();
             }
             state.last_attempt = Some(now);
             state.consecutive_passes = verdict.consecutive_passes();

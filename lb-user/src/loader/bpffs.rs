@@ -66,10 +66,22 @@ impl Pins {
         self.links().join(interface.replace('.', ":"))
     }
 
+    /// Where a link is pinned that is about to take its place.
+    #[must_use]
+    pub fn fresh_link(&self) -> PathBuf {
+        self.root.join("link-new")
+    }
+
     /// The directory of the maps.
     #[must_use]
     pub fn maps(&self) -> PathBuf {
         self.root.join("maps")
+    }
+
+    /// Where the maps are that others are taking the place of.
+    #[must_use]
+    pub fn old_maps(&self) -> PathBuf {
+        self.root.join("old-maps")
     }
 
     /// A map.
@@ -121,6 +133,8 @@ impl Pins {
                 self.root.display()
             );
         }
+        // Before the directories are made: that one is missing says how far a daemon came.
+        self.recover()?;
         for directory in [self.links(), self.maps()] {
             fs::create_dir_all(&directory)
                 .with_context(|| format!("make directory {}", directory.display()))?;
@@ -163,14 +177,22 @@ impl Pins {
         for interface in &interfaces {
             self.detach(interface)?;
         }
-        for directory in [self.links(), self.maps()] {
-            remove_files(&directory)?;
-            remove_directory(&directory)?;
+        for directory in [self.links(), self.maps(), self.old_maps()] {
+            remove(&directory)?;
         }
-        remove_files(&self.root)?;
-        remove_directory(&self.root)?;
+        if self.root.join("next").exists() {
+            // One that was to take its place.
+            Self::new(&self.root.join("next")).remove_all()?;
+        }
+        remove(&self.root)?;
         Ok(interfaces)
     }
+}
+
+/// Removes a directory with what is pinned in it, if it is there.
+pub(super) fn remove(directory: &Path) -> Result<()> {
+    remove_files(directory)?;
+    remove_directory(directory)
 }
 
 fn remove_files(directory: &Path) -> Result<()> {

@@ -58,6 +58,16 @@ impl Grip {
         Ok(grip)
     }
 
+    /// Lets go of everything, and takes hold of what is pinned now.
+    ///
+    /// # Errors
+    ///
+    /// Where a pin cannot be opened.
+    pub fn renew(&mut self) -> Result<()> {
+        self.held.clear();
+        self.follow()
+    }
+
     /// Looks whether all is pinned still, and pins what is not.
     pub fn check(&mut self) -> Pinned {
         let root = self.pins.root().display().to_string();
@@ -95,7 +105,7 @@ impl Grip {
             match fs::symlink_metadata(self.pins.root().join(path)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if path.starts_with("links") && !bpf::link_holds(object.as_fd())? {
+                    if path.starts_with("links") && bpf::link(object.as_fd())?.interface == 0 {
                         dead.push(path.clone());
                     } else {
                         missing.push(path.clone());

@@ -1,6 +1,8 @@
 //! Loading the programs, over pinned maps or maps of their own; or none, where those that are pinned are
 //! what would be loaded.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfLoader,
@@ -10,7 +12,10 @@ use aya::{
 use aya_log::{EbpfLogger, Level};
 use lb_common::names::{self, LAYOUT_VERSION};
 
-use super::{Pins, kernel_version, pinned};
+use super::{
+    Pins, Replacement, kernel_version, pinned,
+    replace::{load_beside, refusal},
+};
 use crate::{
     config,
     dataplane::{
@@ -56,8 +61,21 @@ pub struct Datapath {
     pub sizes: Sizes,
     /// Whether the tables were there already.
     pub taken_over: bool,
+    /// Where the XDP program is pinned, if it is.
+    pub program: PathBuf,
+    /// What makes it the data path, where it was made beside one of another layout.
+    pub replacement: Option<Replacement>,
     /// What the program says of dropped packets, where that was asked for.
     pub drops: Option<EbpfLogger<&'static dyn log::Log>>,
+}
+
+/// How a data path is loaded.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manner {
+    /// The program tells of every packet that it drops.
+    pub log_drops: bool,
+    /// Where the pinned maps are of another layout, a new data path is made beside them instead of an error.
+    pub replace: bool,
 }
 
 fn entries(size: Size, sizes: &Sizes) -> u32 {
@@ -73,23 +91,32 @@ fn entries(size: Size, sizes: &Sizes) -> u32 {
     }
 }
 
-/// Loads the programs over the maps pinned at `pins`, making those that are not there. Programs that
-/// an earlier daemon pinned are taken as they are, where they are of this very build and over these
-/// maps: the kernel takes seconds to verify them. With `log_drops` the program tells of every packet
-/// that it drops.
+/// Loads the programs over the maps pinned at `pins`, making those that are not there; or beside them,
+/// where they are of another layout and `manner` permits it.
 ///
 /// # Errors
 ///
 /// Where pinned maps are of another layout, or the kernel refuses a map or a program.
-pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
-    check_version(pins)?;
+pub fn load(pins: &Pins, wanted: &Sizes, manner: Manner) -> Result<Datapath> {
+    match pinned_version(pins)? {
+        // Zero: made by a daemon that was killed before it could write the version.
+        None | Some(0 | LAYOUT_VERSION) => load_over(pins, wanted, manner.log_drops),
+        Some(found) if manner.replace => load_beside(pins, found, wanted, manner.log_drops),
+        Some(found) => bail!(refusal(pins, found)),
+    }
+}
+
+/// Loads the programs over the maps pinned at `pins`, which are of this layout, making those that are not
+/// there. Programs that an earlier daemon pinned are taken as they are, where they are of this very build
+/// and over these maps: the kernel takes seconds to verify them.
+pub(super) fn load_over(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
     let mut sizes = *wanted;
-    let mut taken_over = false;
+    let (mut taken_over, mut counted) = (false, false);
     for map in layout::MAPS {
         let Some(found) = map.check(&pins.map(map.name))? else { continue };
         taken_over = true;
         match map.size {
-            Some(Size::Connections) => sizes.connections = found / 2,
+            Some(Size::Connections) => (sizes.connections, counted) = (found / 2, true),
             Some(Size::Unconfirmed) => sizes.unconfirmed = found,
             Some(Size::Clients) => sizes.clients = found,
             Some(Size::Fragments) => sizes.fragments = found,
@@ -99,7 +126,7 @@ pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
             None => {}
         }
     }
-    if taken_over {
+    if counted {
         sizes.connections = sizes.connections.saturating_sub(sizes.unconfirmed);
     }
     if let Some((balancer, expire)) = pinned::programs(pins, log_drops) {
@@ -107,7 +134,17 @@ pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
         let connections = ConnectionTable::new(&mut maps)?;
         let tables = Kernel::new(&mut maps)?;
         let programs = Programs(Source::Pins(Box::new(Reopened { balancer, expire })));
-        return Ok(Datapath { programs, tables, connections, sizes, taken_over, drops: None });
+        let (program, replacement, drops) = (pins.program(), None, None);
+        return Ok(Datapath {
+            programs,
+            tables,
+            connections,
+            sizes,
+            taken_over,
+            program,
+            replacement,
+            drops,
+        });
     }
     let mut loader = EbpfLoader::new();
     for map in layout::MAPS {
@@ -115,7 +152,7 @@ pub fn load(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<Datapath> {
     }
     let datapath = finish(&mut loader, sizes, taken_over, log_drops)?;
     pinned::pin(pins, &datapath.programs, log_drops)?;
-    Ok(datapath)
+    Ok(Datapath { program: pins.program(), ..datapath })
 }
 
 /// Loads the programs over maps of their own, which go when the returned value does: for trials beside
@@ -165,7 +202,8 @@ fn finish(
     }
     let drops = log_drops.then(|| EbpfLogger::init(&mut object)).transpose()?;
     let programs = Programs(Source::Object(Box::new(object)));
-    Ok(Datapath { programs, tables, connections, sizes, taken_over, drops })
+    let (program, replacement) = (PathBuf::new(), None);
+    Ok(Datapath { programs, tables, connections, sizes, taken_over, program, replacement, drops })
 }
 
 impl Programs {
@@ -216,21 +254,12 @@ fn xdp_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     Ok(program.try_into()?)
 }
 
-fn check_version(pins: &Pins) -> Result<()> {
+/// The layout version of the maps pinned at `pins`; `None` where there are none.
+fn pinned_version(pins: &Pins) -> Result<Option<u32>> {
     let path = pins.map(names::LAYOUT);
     if !path.exists() {
-        return Ok(());
+        return Ok(None);
     }
     let map = MapData::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
-    let found = Array::<_, u32>::try_from(Map::Array(map))?.get(&0, 0)?;
-    // Zero: made by a daemon that was killed before it could write the version.
-    if found != LAYOUT_VERSION && found != 0 {
-        bail!(
-            "the data path pinned at {} has layout version {found}, this evenkeel has \
-             {LAYOUT_VERSION}; run the version that made it, or stop the traffic, run \
-             `evenkeel detach` and start again",
-            pins.root().display()
-        );
-    }
-    Ok(())
+    Ok(Some(Array::<_, u32>::try_from(Map::Array(map))?.get(&0, 0)?))
 }

@@ -3,17 +3,21 @@
 
 mod attach;
 mod bpffs;
+mod devices;
 mod grip;
+mod keeper;
 mod kernel_version;
 mod load;
-mod mode;
 mod pinned;
+mod replace;
 
 pub use self::{
-    attach::attach,
+    attach::Attachments,
     bpffs::{Pins, is_bpffs},
+    devices::mode,
     grip::{Grip, Pinned},
+    keeper::{Attachment, Interfaces},
     kernel_version::check as check_kernel,
-    load::{Datapath, Programs, Sizes, load, load_unpinned, memory},
-    mode::mode,
+    load::{Datapath, Manner, Programs, Sizes, load, load_unpinned, memory},
+    replace::Replacement,
 };

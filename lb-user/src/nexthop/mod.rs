@@ -43,6 +43,17 @@ pub struct Update {
     pub next_hop: Result<NextHop, Unresolved>,
 }
 
+/// A neighbour, whatever it is to us, has another hardware address than before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The interface that its frames come in by.
+    pub interface: u32,
+    /// The address that it had.
+    pub from: [u8; 6],
+    /// The one that it has.
+    pub to: [u8; 6],
+}
+
 /// Why a target has no next hop, with what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {

@@ -18,7 +18,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    NextHop, Unresolved, Update,
+    Moved, NextHop, Unresolved, Update,
     link::{self, Link},
     neighbour::{self, Neighbour, Place},
     netlink::{RequestError, Requests},
@@ -34,6 +34,8 @@ const REFRESH: Duration = Duration::from_secs(10);
 const NUDGE: Duration = Duration::from_secs(1);
 /// With more targets than this in question, everything is asked again at once.
 const MANY: usize = 64;
+/// How many neighbours' addresses are remembered.
+const MOST_NEIGHBOURS: usize = 1 << 16;
 /// A refresh that took long is not repeated before this many times its duration.
 const REST: u32 = 4;
 /// How long to wait before netlink is opened again, at first and at most.
@@ -49,12 +51,19 @@ impl Resolver {
     ///
     /// Updates come through `updates`. The task ends when the resolver or the receiver of updates
     /// is dropped; when netlink fails it tries again, and the last updates stay true as far as known.
+    /// Of neighbours that change their hardware address, targets or not, `moves` is told, as long as it has
+    /// room.
     #[must_use]
-    pub fn start(updates: mpsc::Sender<Update>) -> (Self, JoinHandle<()>) {
+    pub fn start(
+        updates: mpsc::Sender<Update>,
+        moves: mpsc::Sender<Moved>,
+    ) -> (Self, JoinHandle<()>) {
         let (targets, receiver) = channel::channel(BTreeSet::new());
         let task = Task {
             targets: receiver,
             updates,
+            moves,
+            macs: HashMap::new(),
             known: HashMap::new(),
             links: HashMap::new(),
             neighbours: HashMap::new(),
@@ -77,6 +86,9 @@ impl Resolver {
 struct Task {
     targets: channel::Receiver<BTreeSet<IpAddr>>,
     updates: mpsc::Sender<Update>,
+    moves: mpsc::Sender<Moved>,
+    /// The hardware address that each neighbour had last.
+    macs: HashMap<Place, [u8; 6]>,
     known: HashMap<IpAddr, Known>,
     links: HashMap<u32, Link>,
     neighbours: HashMap<Place, Neighbour>,
@@ -167,7 +179,10 @@ impl Task {
             let done = if everything {
                 self.refresh(requests).await
             } else {
-                self.resolve_each(requests, &work).await
+                match self.note_changed(requests, &stale).await {
+                    Ok(()) => self.resolve_each(requests, &work).await,
+                    Err(end) => Err(end),
+                }
             };
             if let Err(end) = done {
                 return end;
@@ -211,12 +226,55 @@ impl Task {
     async fn refresh(&mut self, requests: &Requests) -> Result<(), End> {
         self.links = link::all(requests).await?;
         self.neighbours = neighbour::all(requests).await?;
+        let known = self.neighbours.iter();
+        let macs: Vec<_> = known.filter_map(|(place, it)| Some((*place, it.mac?))).collect();
+        for (place, mac) in macs {
+            self.note_mac(requests, place, mac).await?;
+        }
         let now = Instant::now();
         self.nudged.retain(|_, at| now.duration_since(*at) < NUDGE);
         let targets: Vec<IpAddr> = self.targets.borrow().iter().copied().collect();
         for target in targets {
             self.resolve(requests, target).await?;
         }
+        Ok(())
+    }
+
+    /// Looks at the neighbours that something happened to.
+    async fn note_changed(&mut self, requests: &Requests, stale: &Stale) -> Result<(), End> {
+        for place in &stale.neighbours {
+            let neighbour = match neighbour::one(requests, *place).await {
+                Ok(neighbour) => neighbour,
+                Err(RequestError::Closed) => return Err(RequestError::Closed.into()),
+                Err(_) => continue,
+            };
+            if let Some(mac) = neighbour.mac {
+                self.note_mac(requests, *place, mac).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes a neighbour's hardware address, and tells where it had another one.
+    async fn note_mac(
+        &mut self,
+        requests: &Requests,
+        place: Place,
+        mac: [u8; 6],
+    ) -> Result<(), End> {
+        if self.macs.len() >= MOST_NEIGHBOURS && !self.macs.contains_key(&place) {
+            self.macs.clear();
+        }
+        let Some(from) = self.macs.insert(place, mac).filter(|from| *from != mac) else {
+            return Ok(());
+        };
+        let interface = match self.carrier(requests, place.0).await {
+            Ok(interface) => interface,
+            Err(RequestError::Closed) => return Err(RequestError::Closed.into()),
+            Err(_) => place.0,
+        };
+        // Where there is no room, the neighbour's next packet shows the way.
+        let _ = self.moves.try_send(Moved { interface, from, to: mac });
         Ok(())
     }
 

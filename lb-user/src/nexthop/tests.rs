@@ -124,7 +124,7 @@ where
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (sender, updates) = mpsc::channel(64);
-            let (resolver, _task) = Resolver::start(sender);
+            let (resolver, _task) = Resolver::start(sender, mpsc::channel(1).0);
             test(net, Watcher { resolver, updates }).await;
         });
     };
@@ -403,13 +403,13 @@ fn the_task_ends_with_either_end() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (sender, updates) = mpsc::channel(1);
-        let (resolver, task) = Resolver::start(sender);
+        let (resolver, task) = Resolver::start(sender, mpsc::channel(1).0);
         drop(updates);
         tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
         drop(resolver);
 
         let (sender, _updates) = mpsc::channel(1);
-        let (resolver, task) = Resolver::start(sender);
+        let (resolver, task) = Resolver::start(sender, mpsc::channel(1).0);
         drop(resolver);
         tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
     });

@@ -169,6 +169,32 @@ impl Lab {
         if self.wiring == Wiring::OneNic { "eth0" } else { "front" }
     }
 
+    /// The switch, where there is one.
+    #[must_use]
+    pub fn switch(&self) -> Option<&Namespace> {
+        self.switch.as_ref()
+    }
+
+    /// The edge's interface to the switch.
+    #[must_use]
+    pub fn switched(&self) -> &'static str {
+        if self.wiring == Wiring::OneNic { "eth0" } else { "back" }
+    }
+
+    /// Deletes the edge's interface to the switch, with its addresses and the switch's end of the cable.
+    pub fn delete_switched(&self) -> Result<()> {
+        self.edge.namespace.ip(&format!("link del {}", self.switched()))
+    }
+
+    /// Makes it again as it was; the kernel gives it another index.
+    pub fn recreate_switched(&self) -> Result<()> {
+        self.plug_edge()?;
+        if self.wiring == Wiring::OneNic {
+            self.add_virtual_addresses()?;
+        }
+        Ok(())
+    }
+
     /// The edge's own address towards the backends; with [`Wiring::Direct`] towards the first.
     #[must_use]
     pub fn inside(&self, family: Family) -> IpAddr {
@@ -224,21 +250,25 @@ impl Lab {
         let edge = &self.edge.namespace;
         edge.sysctl("net/ipv4/ip_forward", "1")?;
         edge.sysctl("net/ipv6/conf/all/forwarding", "1")?;
-        if let Some(switch) = &self.switch {
-            let device = if self.wiring == Wiring::OneNic { "eth0" } else { "back" };
-            cable((edge, device, &mac(0, 1)), (switch, "edge", &mac(0, 0x81)))?;
-            plug(switch, "edge")?;
-            switch.offloads("edge", &["gro", "on"])?;
-            if self.wiring == Wiring::OneNic {
-                xdp_pass::attach(switch, "edge")?;
-            }
-            edge.ip(&format!(
-                "address add {}/24 dev {device}\naddress add {}/64 dev {device} nodad",
-                backend4(0, 1),
-                backend6(0, 1),
-            ))?;
-        }
+        self.plug_edge()?;
         Ok(())
+    }
+
+    /// Plugs the edge into the switch, where there is one.
+    fn plug_edge(&self) -> Result<()> {
+        let Some(switch) = &self.switch else { return Ok(()) };
+        let (edge, device) = (&self.edge.namespace, self.switched());
+        cable((edge, device, &mac(0, 1)), (switch, "edge", &mac(0, 0x81)))?;
+        plug(switch, "edge")?;
+        switch.offloads("edge", &["gro", "on"])?;
+        if self.wiring == Wiring::OneNic {
+            xdp_pass::attach(switch, "edge")?;
+        }
+        edge.ip(&format!(
+            "address add {}/24 dev {device}\naddress add {}/64 dev {device} nodad",
+            backend4(0, 1),
+            backend6(0, 1),
+        ))
     }
 
     fn wire_client(&self) -> Result<()> {

@@ -45,7 +45,9 @@ impl Controller {
         };
         let loaded = Config::parse_for(&candidate.text, &candidate.file, &self.path)
             .map_err(|invalid| refuse(invalid.diagnostics))?;
-        let host = HostFacts::read().map(|facts| loaded.check_host(&facts)).unwrap_or_default();
+        let host = HostFacts::read()
+            .map(|facts| loaded.check_host(&facts.with_interfaces(&self.interfaces)))
+            .unwrap_or_default();
         if host.iter().any(|found| found.severity == Severity::Error) {
             return Err(refuse(loaded.warnings.into_iter().chain(host).collect()));
         }
