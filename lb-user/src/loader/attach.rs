@@ -57,8 +57,6 @@ pub(super) fn judge(
             Some(link) if link.interface != device.index => Finding::Bare(device.index),
             Some(link) if link.program == own => Finding::Attached,
             Some(_) => Finding::OtherProgram,
-            // Its pin is gone, and comes back: the daemon holds the link.
-            None if device.program == Some(own) => Finding::Attached,
             None => Finding::Bare(device.index),
         };
     }
@@ -117,8 +115,18 @@ impl Attachments {
     /// How it stands with each interface, or why that cannot be told.
     pub(super) fn findings(&self, devices: &[Device]) -> BTreeMap<String, Result<Finding>> {
         let find = |interface: &String| {
-            let held = self.held(interface);
-            let finding = held.map(|held| judge(interface, held, self.own, devices));
+            let runs_own = |index| {
+                devices
+                    .iter()
+                    .any(|device| device.index == index && device.program == Some(self.own))
+            };
+            let finding = self.held(interface).map(|held| {
+                match judge(interface, held, self.own, devices) {
+                    // The daemon's grip holds the link, and pins it again.
+                    Finding::Bare(index) if held.is_none() && runs_own(index) => Finding::Attached,
+                    finding => finding,
+                }
+            });
             (interface.clone(), finding)
         };
         self.interfaces.iter().map(find).collect()
@@ -218,13 +226,23 @@ impl Attachments {
             // behind. Dropping the link detached it.
             Err(_) => bail!("the kernel offers no BPF link for it (Linux 5.9 or later does)"),
         };
-        // Beside its place first: whatever link is pinned there is let go at the same instant.
+        let path = self.pins.link(interface);
+        if path.exists() {
+            // Of another device: the daemon's grip would hold it for a while.
+            match bpf::detach_link(&path) {
+                Err(error) if error.raw_os_error() != Some(libc::ENOLINK) => {
+                    return Err(error).context("detach the device that had its name");
+                }
+                _ => {}
+            }
+        }
+        // Beside its place first, so that there is always one.
         let fresh = self.pins.fresh_link();
         if fresh.exists() {
             fs::remove_file(&fresh).with_context(|| format!("remove {}", fresh.display()))?;
         }
         link.pin(&fresh).context("pin its link")?;
-        fs::rename(&fresh, self.pins.link(interface)).context("pin its link")
+        fs::rename(&fresh, &path).context("pin its link")
     }
 }
 
@@ -263,8 +281,7 @@ mod tests {
         let front = [device(2, "back", Some(OWN)), device(3, "front", Some(OWN))];
         assert_eq!(judged(Some((OWN, 3)), &front), Finding::Attached);
         assert_eq!(judged(Some((39, 3)), &front), Finding::OtherProgram);
-        assert_eq!(judged(None, &[device(3, "front", None)]), Finding::Bare(3));
-        assert_eq!(judged(None, &front), Finding::Attached, "without its pin");
+        assert_eq!(judged(None, &front), Finding::Bare(3));
         // The device was deleted, or somebody detached the link.
         assert_eq!(judged(Some((OWN, 0)), &front), Finding::Bare(3));
         // It was renamed, and another one has its name.

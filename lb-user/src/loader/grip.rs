@@ -5,6 +5,7 @@
 //! pins alone, to unmount bpffs would take the program off every interface at once.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io,
     os::{
@@ -97,15 +98,20 @@ impl Grip {
         }
     }
 
-    /// What is held and not pinned. A link whose interface is gone is let go of.
+    /// What is held and not pinned. A link whose interface is gone is let go of, and so is one whose pin has
+    /// another name now.
     fn missing(&mut self) -> Result<Vec<PathBuf>> {
         let mut missing = Vec::new();
         let mut dead = Vec::new();
-        for Held { path, object, .. } in &self.held {
+        let links = inodes(&self.pins.links())?;
+        for Held { path, object, inode } in &self.held {
             match fs::symlink_metadata(self.pins.root().join(path)) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if path.starts_with("links") && bpf::link(object.as_fd())?.interface == 0 {
+                    let is_gone = || -> Result<bool> {
+                        Ok(path.starts_with("links") && bpf::link(object.as_fd())?.interface == 0)
+                    };
+                    if links.contains(inode) || is_gone()? {
                         dead.push(path.clone());
                     } else {
                         missing.push(path.clone());
@@ -165,5 +171,15 @@ impl Grip {
             None => self.held.push(held),
         }
         Ok(())
+    }
+}
+
+/// The numbers of a directory's files; none where it is not there.
+fn inodes(directory: &Path) -> Result<HashSet<u64>> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(HashSet::new()),
+        entries => entries
+            .and_then(|entries| entries.map(|entry| Ok(entry?.ino())).collect())
+            .with_context(|| format!("read {}", directory.display())),
     }
 }
