@@ -435,6 +435,15 @@ fn beside(program: &Path, name: &str) -> Option<PathBuf> {
     candidates.find(|path| path.is_file())
 }
 
+/// The Debian package that `cargo xtask deb --debug` made.
+pub fn package() -> Result<PathBuf> {
+    let own = env::current_exe().context("find this executable")?;
+    let target = own.ancestors().nth(3).context("no target directory")?;
+    let path = target.join("debian/evenkeel-debug.deb");
+    ensure!(path.is_file(), "no {}: run `cargo xtask deb --debug`", path.display());
+    Ok(path)
+}
+
 fn outcome(mut command: Command) -> Result<Outcome> {
     let output =
         command.output().with_context(|| format!("run {}", command.get_program().display()))?;

@@ -67,6 +67,15 @@ impl Host {
     /// Boots a host whose network is `namespace`, with the balancer's binary in its place, and waits until
     /// its systemd answers.
     pub fn boot(namespace: &Namespace) -> Result<Self> {
+        Self::boot_with(namespace, Some(binary()?))
+    }
+
+    /// The same without the balancer.
+    pub fn boot_bare(namespace: &Namespace) -> Result<Self> {
+        Self::boot_with(namespace, None)
+    }
+
+    fn boot_with(namespace: &Namespace, binary: Option<PathBuf>) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("evenkeel-host-").tempdir()?;
         let group = Group::new()?;
         let mut command = namespace.command("bash");
@@ -74,7 +83,7 @@ impl Host {
                      --uts --ipc --propagation private bash -c \"$2\" boot \"$3\" \"$4\"";
         command.args(["-c", enter, "enter"]);
         command.arg(group.0.join("cgroup.procs")).arg(include_str!("systemd/boot.sh"));
-        command.arg(directory.path()).arg(binary()?);
+        command.arg(directory.path()).arg(binary.unwrap_or_default());
         let mut processes = Process::start("systemd", command, directory.path())?;
         let init = eventually("systemd's process is there", PATIENCE, || {
             ensure!(processes.ended()?.is_none(), "it ended: {}", processes.tail());

@@ -14,6 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use evenkeel_tests::{
+    evenkeel::package,
     load::{Load, Pattern},
     netns::{succeeded, unique_name},
     process::Process,
@@ -111,14 +112,6 @@ impl Root {
     }
 }
 
-/// What `cargo xtask deb --debug` made.
-fn package() -> PathBuf {
-    let own = std::env::current_exe().unwrap();
-    let path = own.ancestors().nth(3).unwrap().join("debian/evenkeel-debug.deb");
-    assert!(path.is_file(), "no {}: run `cargo xtask deb --debug`", path.display());
-    path
-}
-
 /// The same package as if a later version had another default configuration.
 fn later(root: &Root, package: &Path) -> PathBuf {
     let (tree, path) = (root.scratch.join("later"), root.scratch.join("later.deb"));
@@ -192,7 +185,7 @@ fn the_package_is_installed_upgraded_under_load_removed_and_purged() {
     let serve = |host| Nginx::start(host, files.path(), files.path()).unwrap();
     let nginx: Vec<_> = lab.backends.iter().map(serve).collect();
     Root::with(|root| {
-        let package = package();
+        let package = package().unwrap();
         let said = root.dpkg(&["-i", &root.bring(&package).unwrap()]).unwrap();
         assert!(said.contains("evenkeel is not started"), "{said}");
         examine(root).unwrap();

@@ -3,9 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail it, like the test")]
 
+use std::path::Path;
+
 use anyhow::{Result, ensure};
 use evenkeel_tests::{
-    evenkeel::Outcome,
+    evenkeel::{Outcome, package},
     load::{Load, Pattern},
     servers::TinyWeb,
     settings::{HTTP_PROBE, Service, Settings},
@@ -70,6 +72,45 @@ fn started(lab: &Lab, settings: &Settings) -> Host {
 
 fn web(lab: &Lab) -> Settings {
     Settings::new(lab).with(Service::web("web", Family::V4).backends(lab).probed(HTTP_PROBE))
+}
+
+fn install(host: &Host, package: &Path) -> String {
+    host.write("/tmp/evenkeel.deb", &std::fs::read(package).unwrap()).unwrap();
+    // As an unattended upgrade calls it.
+    let dpkg = ["dpkg", "--force-unsafe-io", "--force-confold", "--install", "/tmp/evenkeel.deb"];
+    host.done(&dpkg).unwrap()
+}
+
+#[test]
+fn the_package_brings_a_service_that_an_upgrade_restarts_and_a_removal_stops() {
+    let lab = Lab::new(Wiring::Switched, 2).unwrap();
+    let _servers: Vec<_> = lab.backends.iter().map(|host| TinyWeb::start(host).unwrap()).collect();
+    let host = Host::boot_bare(&lab.edge.namespace).unwrap();
+    let package = package().unwrap();
+    install(&host, &package);
+    assert_eq!(property(&host, "ActiveState"), "inactive", "nobody has configured it");
+    assert_eq!(property(&host, "UnitFileState"), "disabled");
+
+    host.write(FILE, web(&lab).to_string().as_bytes()).unwrap();
+    host.done(&["systemctl", "enable", "--now", "evenkeel"]).unwrap();
+    await_active(&host, 2);
+    let service = Family::V4.service(80);
+    let load = Load::start(&lab.client.namespace, service, Pattern::default()).unwrap();
+    load.proceed(WHILE).unwrap();
+    let first = property(&host, "MainPID");
+    install(&host, &package);
+    await_active(&host, 2);
+    assert_ne!(property(&host, "MainPID"), first, "the new files run");
+    assert!(journal(&host).contains("data path taken over"), "{}", journal(&host));
+    load.proceed(WHILE).unwrap();
+    load.stop().unwrap().flawless().unwrap();
+
+    host.done(&["dpkg", "--remove", "evenkeel"]).unwrap();
+    assert_eq!(property(&host, "ActiveState"), "inactive");
+    let pins = host.run(&["test", "-e", "/sys/fs/bpf/evenkeel/program"]).unwrap();
+    assert_eq!(pins.code, 1, "nobody could control it any more");
+    host.done(&["dpkg", "--purge", "evenkeel"]).unwrap();
+    assert_ne!(host.run(&["test", "-e", "/etc/evenkeel"]).unwrap().code, 0);
 }
 
 /// The capabilities in a line of `/proc/PID/status`, by their names.

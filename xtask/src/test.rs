@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 10] = [
+const PROGRAMS: [(&str, &[&str]); 12] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -17,11 +17,17 @@ const PROGRAMS: [(&str, &[&str]); 10] = [
     ("faketime", &["faketime"]),
     // Ubuntu ships it with its kernel's tools.
     ("bpftool", &["bpftool", "linux-tools-generic"]),
+    // A host of its own runs the unit.
+    ("systemctl", &["systemd"]),
+    ("capsh", &["libcap2-bin"]),
     // The package is made, installed and read.
     ("dpkg-shlibdeps", &["dpkg-dev"]),
     ("addgroup", &["adduser"]),
     ("man", &["man-db"]),
 ];
+
+/// Parts of the names of tests that install the package.
+const PACKAGED: [&str; 2] = ["package", "systemd"];
 
 pub(crate) fn run(filters: &[String]) -> Result<()> {
     host::require_root("the tests", "test")?;
@@ -32,7 +38,9 @@ pub(crate) fn run(filters: &[String]) -> Result<()> {
     // The tests start the binary of another package, which testing alone would not build.
     build::workspace_members(&shell, false)?;
     build::next_version(&shell)?;
-    if filters.is_empty() || filters.iter().any(|filter| filter.contains("package")) {
+    if filters.is_empty()
+        || filters.iter().any(|filter| PACKAGED.iter().any(|test| filter.contains(test)))
+    {
         deb::package(&shell, true)?;
     }
 

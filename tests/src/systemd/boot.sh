@@ -1,6 +1,6 @@
 # Starts systemd as the first process of a host of its own: this machine's files under a layer that vanishes,
 # its own processes, mounts and control groups. Arguments: a directory for the layer, and the
-# balancer's binary.
+# balancer's binary, or nothing.
 #
 # Whatever would reach through to the machine is taken away first: devices, kernel settings, and every unit that
 # is started by default (udev and sysctl among them).
@@ -27,8 +27,12 @@ mount -t devpts -o newinstance,ptmxmode=0666 pts dev/pts
 ln -s pts/ptmx dev/ptmx
 mount -t tmpfs -o mode=755 run run
 mount -t tmpfs -o mode=1777 tmp tmp
-: > usr/bin/evenkeel
-mount --bind "$2" usr/bin/evenkeel
+if [ -n "$2" ]; then
+    : > usr/bin/evenkeel
+    mount --bind "$2" usr/bin/evenkeel
+fi
+# Images for containers keep packages from starting services.
+rm -f usr/sbin/policy-rc.d
 : > etc/fstab
 rm -rf etc/systemd/system/*.wants lib/systemd/system/*.wants lib/systemd/system-generators
 printf '[Unit]\nRequires=basic.target systemd-journald.socket systemd-journald-dev-log.socket\n' > etc/systemd/system/bare.target
