@@ -206,7 +206,10 @@ impl<A: Address> Family<A> {
                 // Idle for no time at all.
                 request.extend(0_u32.to_ne_bytes());
             }
-            assert_eq!(request.len(), 16 + flows.len() * size_of::<Candidate<A>>());
+            assert_eq!(
+                request.len(),
+                size_of::<ExpireHeader>() + flows.len() * size_of::<Candidate<A>>()
+            );
             let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
             ended += loaded.expire().test_run(options).unwrap().return_value;
         }
