@@ -195,7 +195,7 @@ fn only_clients_that_are_let_in_are_made() {
     let empty = config("", &[]);
     let (code, found) = report(&balancer, &empty, &few);
     assert_eq!(code, 4, "{found:#}");
-    assert_eq!(found["services"][0]["balance"]["refused"]["drop-no-backend"], 500);
+    assert_eq!(found["services"][0]["balance"]["refused"]["reply-no-backend"], 500);
 }
 
 /// Services of every scheduler, way of forwarding, family and protocol, and some that are sticky.
