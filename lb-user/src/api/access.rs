@@ -13,7 +13,10 @@ use axum::{
     middleware::Next,
     response::Response,
 };
-use nix::unistd::{Gid, Group, Uid};
+use nix::{
+    errno::Errno,
+    unistd::{Gid, Group, Uid},
+};
 use rustix::fs::XattrFlags;
 use tracing::warn;
 
@@ -41,17 +44,21 @@ enum Right {
 }
 
 impl Access {
-    /// By the groups that the host has now.
-    ///
-    /// # Errors
-    ///
-    /// Where the groups cannot be read.
-    pub fn of_host() -> Result<Self> {
-        let group = |name: &str| -> Result<Option<Gid>> {
-            let found = Group::from_name(name).with_context(|| format!("look up group {name}"))?;
-            Ok(found.map(|group| group.gid))
+    /// By the groups that the host has now. Where they cannot be looked up there are none.
+    #[must_use]
+    pub fn of_host() -> Self {
+        let group = |name: &str| match Group::from_name(name) {
+            Ok(found) => found.map(|group| group.gid),
+            // Errors by which databases say that there is no such group (getgrnam(3)).
+            Err(Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) => None,
+            Err(error) => {
+                warn!(
+                    "cannot look up group {name}, nobody has its rights until a restart: {error}"
+                );
+                None
+            }
         };
-        Ok(Self { owner: Uid::effective(), readers: group(READERS)?, admins: group(ADMINS)? })
+        Self { owner: Uid::effective(), readers: group(READERS), admins: group(ADMINS) }
     }
 
     /// Lets the members of the groups connect to a socket, whose mode is 0660 already.
