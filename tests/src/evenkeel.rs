@@ -52,6 +52,8 @@ impl Outcome {
 pub struct BackendCounters {
     /// Connections since the start.
     pub connections: u64,
+    /// Attempts that it refused or did not answer, and another backend was given.
+    pub redispatched: u64,
     /// Connections open now.
     pub open: u64,
     /// Packets towards the backend.
@@ -334,6 +336,7 @@ impl Balancer {
         };
         Ok(BackendCounters {
             connections: number("/connections/total")?,
+            redispatched: number("/failures/redispatched")?,
             open: number("/connections/open")?,
             packets_in: number("/packets/in")?,
             packets_out: number("/packets/out")?,

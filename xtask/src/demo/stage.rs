@@ -124,8 +124,11 @@ impl Stage {
 
     /// Everything that was counted so far.
     pub(super) fn tally(&self) -> Result<Tally> {
-        let connections =
-            |backend| Ok(self.balancer.counters(SERVICE, backend)?.connections) as Result<u64>;
+        // An attempt that another backend was given is that one's connection.
+        let connections = |backend| -> Result<u64> {
+            let counters = self.balancer.counters(SERVICE, backend)?;
+            Ok(counters.connections - counters.redispatched)
+        };
         let web_02 = self.web_02.as_ref().map_or(0, TinyWeb::requests);
         Ok(Tally {
             served: [self.web_01.requests(), self.served_before + web_02],
