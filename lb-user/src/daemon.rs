@@ -158,8 +158,8 @@ fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
         warn!("{warning}");
     }
     let socket = api::bind(&paths.socket)?;
-    pins.prepare()?;
     let pins_lock = pins.lock()?;
+    pins.prepare()?;
     let datapath = loader::load(&pins, &loaded.config.tables, manner)?;
     if let Some(replacement) = &datapath.replacement {
         replacement.announce();

@@ -107,12 +107,12 @@ impl Pins {
             .with_context(|| format!("read {}", links.display()))
     }
 
-    /// Makes the directories, and mounts bpffs in its usual place where it is not mounted yet.
+    /// Mounts bpffs in its usual place where it is not mounted yet.
     ///
     /// # Errors
     ///
     /// Where that fails, or the directory is on another file system.
-    pub fn prepare(&self) -> Result<()> {
+    fn ensure_bpffs(&self) -> Result<()> {
         if self.root.starts_with(USUAL_MOUNT) && !is_bpffs(Path::new(USUAL_MOUNT)) {
             rustix::mount::mount(
                 "bpf",
@@ -133,6 +133,17 @@ impl Pins {
                 self.root.display()
             );
         }
+        Ok(())
+    }
+
+    /// Makes the directories, after finishing or undoing what a daemon began that was killed. Only for who
+    /// holds the [lock](Self::lock): another daemon's work may look like that.
+    ///
+    /// # Errors
+    ///
+    /// Where that fails, or the directory is on another file system.
+    pub fn prepare(&self) -> Result<()> {
+        self.ensure_bpffs()?;
         // Before the directories are made: that one is missing says how far a daemon came.
         self.recover()?;
         for directory in [self.links(), self.maps()] {
@@ -142,12 +153,15 @@ impl Pins {
         Ok(())
     }
 
-    /// Takes the lock that a running daemon holds on the pins; they have to be [prepared](Self::prepare).
+    /// Takes the lock that a running daemon holds on the pins.
     ///
     /// # Errors
     ///
     /// Where another process holds it: says which.
     pub fn lock(&self) -> Result<File> {
+        self.ensure_bpffs()?;
+        fs::create_dir_all(&self.root)
+            .with_context(|| format!("make directory {}", self.root.display()))?;
         lock::take(&self.root, "--bpffs")
     }
 
