@@ -7,6 +7,7 @@
 //! real program, beside whatever runs. `doctor` examines the host.
 
 pub mod admin;
+pub mod alerts;
 pub mod api;
 pub mod bpf;
 pub mod cli;
