@@ -8,6 +8,7 @@
 //! dashboard.
 
 pub mod admin;
+pub mod alerts;
 pub mod api;
 pub mod bpf;
 pub mod cli;

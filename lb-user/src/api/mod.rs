@@ -1,6 +1,7 @@
 //! The API on the Unix socket: HTTP and JSON in, commands to the controller, problems out.
 
 mod access;
+mod alerts;
 mod client;
 pub mod configuration;
 mod connections;

@@ -29,7 +29,10 @@ use tokio::{
 
 use super::{
     Access, Peer, access, configuration, connections,
-    model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
+    model::{
+        AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
+        Status,
+    },
     problem::Problem,
 };
 use crate::{
@@ -115,6 +118,7 @@ fn router(commands: Commands) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
+        .route("/v1/alerts", get(alerts))
         .route("/v1/services", post(add_service))
         .route("/v1/admin", put(administer))
         .route("/v1/services/{service}", delete(remove_service).patch(patch_service))
@@ -206,6 +210,10 @@ async fn status(State(commands): State<Commands>) -> Result<Json<Status>, Proble
 
 async fn counters(State(commands): State<Commands>) -> Result<Json<Counters>, Problem> {
     ask(&commands, Command::Counters).await?.map(Json).map_err(|error| Problem::internal(&error))
+}
+
+async fn alerts(State(commands): State<Commands>) -> Result<Json<Alerts>, Problem> {
+    ask(&commands, Command::Alerts).await.map(Json)
 }
 
 async fn change(commands: &Commands, peer: Peer, change: Change) -> Result<Json<Changed>, Problem> {

@@ -55,7 +55,7 @@ use crate::{
     admin::{AdminState, store},
     api::{
         Peer,
-        model::{Changed, Counters, Status},
+        model::{Alerts, Changed, Counters, Status},
     },
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
@@ -80,6 +80,8 @@ pub enum Command {
     Status(oneshot::Sender<Result<Status>>),
     /// The counters.
     Counters(oneshot::Sender<Result<Counters>>),
+    /// What is wrong, and what was lately.
+    Alerts(oneshot::Sender<Alerts>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -322,6 +324,7 @@ impl Controller {
             Command::Readiness(reply) => drop(reply.send(self.readiness())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
+            Command::Alerts(reply) => drop(reply.send(self.alerts())),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
