@@ -4,12 +4,14 @@ mod access;
 mod client;
 pub mod configuration;
 mod connections;
+pub mod events;
 mod groups;
 mod health;
 pub mod model;
 mod peer;
 mod problem;
 mod server;
+pub mod stream;
 
 pub use self::{
     access::Access,

@@ -57,6 +57,7 @@ use crate::{
     },
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
+    events::Events,
     health::{self, AgentChange, Agents, Health, Monitor},
     loader::{Grip, Interfaces, Sizes},
     nexthop::{self, Resolver, Unresolved},
@@ -99,6 +100,8 @@ pub struct Setup {
     pub connections: Arc<Connections>,
     /// The grip on the pins.
     pub grip: Grip,
+    /// Where changes are noted.
+    pub events: Events,
 }
 
 /// The controller.
@@ -130,6 +133,7 @@ pub struct Controller {
     retired: Retired,
     entries: u64,
     started: Instant,
+    sources: Sources,
     events: Events,
     configuration: configuration::Keeper,
 }
@@ -142,8 +146,8 @@ struct Lost {
     said: bool,
 }
 
-/// Where the controller's events come from.
-struct Events {
+/// Where what happens comes from.
+struct Sources {
     health: mpsc::Receiver<health::Change<BackendKey>>,
     agents: mpsc::Receiver<AgentChange<BackendKey>>,
     next_hops: mpsc::Receiver<nexthop::Update>,
@@ -166,7 +170,7 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip } = setup;
+        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, events } = setup;
         let (exceptions, unreadable) = store::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
             error!("{unreadable}");
@@ -214,13 +218,14 @@ impl Controller {
             retired: Retired::default(),
             entries: 0,
             started: Instant::now(),
-            events: Events {
+            sources: Sources {
                 health: health_events,
                 agents: agent_events,
                 next_hops,
                 swept,
                 attached,
             },
+            events,
             configuration,
         };
         controller.end_exceptions();
@@ -241,29 +246,29 @@ impl Controller {
                     Some(command) => self.command(command).await,
                     None => return self.say_goodbye(),
                 },
-                Some(change) = self.events.health.recv() => {
+                Some(change) = self.sources.health.recv() => {
                     self.note_health(change);
-                    while let Ok(change) = self.events.health.try_recv() {
+                    while let Ok(change) = self.sources.health.try_recv() {
                         self.note_health(change);
                     }
                     self.update();
                 }
-                Some(change) = self.events.agents.recv() => {
+                Some(change) = self.sources.agents.recv() => {
                     self.note_agent(change);
-                    while let Ok(change) = self.events.agents.try_recv() {
+                    while let Ok(change) = self.sources.agents.try_recv() {
                         self.note_agent(change);
                     }
                     self.update();
                 }
-                Some(update) = self.events.next_hops.recv() => {
+                Some(update) = self.sources.next_hops.recv() => {
                     self.note_next_hop(update);
-                    while let Ok(update) = self.events.next_hops.try_recv() {
+                    while let Ok(update) = self.sources.next_hops.try_recv() {
                         self.note_next_hop(update);
                     }
                     self.update();
                 }
-                Some(swept) = self.events.swept.recv() => self.note_swept(&swept),
-                Ok(()) = self.events.attached.changed() => self.note_interfaces(),
+                Some(swept) = self.sources.swept.recv() => self.note_swept(&swept),
+                Ok(()) = self.sources.attached.changed() => self.note_interfaces(),
                 () = tokio::time::sleep_until(next_look.into()) => next_look = self.look(),
                 () = self.configuration.due() => self.configuration_due(),
             }

@@ -45,7 +45,7 @@ impl Controller {
 
     /// The state of everything.
     pub(super) fn status(&self) -> Result<Status> {
-        let attached = self.events.attached.borrow().clone();
+        let attached = self.sources.attached.borrow().clone();
         let interfaces = attached.into_iter().map(|attachment| Interface {
             name: attachment.name,
             mode: attachment.mode.to_owned(),
