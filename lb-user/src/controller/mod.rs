@@ -14,6 +14,7 @@ mod history;
 mod interfaces;
 mod load;
 mod look;
+mod news;
 mod passive;
 mod pins;
 mod probes;
@@ -57,7 +58,7 @@ use crate::{
     },
     config::{HostFacts, Loaded},
     dataplane::Lifetimes,
-    events::Events,
+    events::{Events, Kind, Note},
     health::{self, AgentChange, Agents, Health, Monitor},
     loader::{Grip, Interfaces, Sizes},
     nexthop::{self, Resolver, Unresolved},
@@ -135,6 +136,7 @@ pub struct Controller {
     started: Instant,
     sources: Sources,
     events: Events,
+    told: news::Told,
     configuration: configuration::Keeper,
 }
 
@@ -173,10 +175,11 @@ impl Controller {
         let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, events } = setup;
         let (exceptions, unreadable) = store::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
-            error!("{unreadable}");
+            events.tell(Note::new(Kind::Trouble, unreadable).error());
         }
-        let configuration = configuration::Keeper::open(&state_dir, &path, &loaded)?;
+        let configuration = configuration::Keeper::open(&state_dir, &path, &loaded, &events)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
+        let told = news::Told::known(applier.held());
         let (health_changes, health_events) = mpsc::channel(1024);
         let (agent_changes, agent_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
@@ -225,6 +228,7 @@ impl Controller {
                 swept,
                 attached,
             },
+            told,
             events,
             configuration,
         };
@@ -317,6 +321,7 @@ impl Controller {
         self.note_joined();
         self.note_retired();
         self.note_timing();
+        self.tell_changes();
     }
 
     /// Notes who gets new connections: from now on its share grows.
@@ -386,12 +391,14 @@ impl Controller {
         {
             return;
         }
-        let (service, backend) = (&key.0, &key.1);
+        let note = Note::new(Kind::Health, format!("backend is {to}, was {from}: {reason}"));
+        let note = note.backend(&key.0, &key.1).because(reason);
+        self.told.doubt(&key.0);
         if to == Health::Down {
-            warn!(service, backend, "backend is {to}, was {from}: {reason}");
+            self.events.tell(note.warning());
             self.has_failed(&key);
         } else {
-            info!(service, backend, "backend is {to}, was {from}: {reason}");
+            self.events.tell(note);
         }
         self.condition.health.insert(key, to);
     }
@@ -399,7 +406,9 @@ impl Controller {
     fn note_next_hop(&mut self, update: nexthop::Update) {
         match update.next_hop {
             Ok(next_hop) => {
-                self.unresolved.remove(&update.target);
+                if self.unresolved.remove(&update.target).is_some_and(|lost| lost.said) {
+                    self.note_way(update.target, None);
+                }
                 let hop = Hop {
                     interface: next_hop.ifindex,
                     source: next_hop.source_mac,
@@ -442,17 +451,25 @@ impl Controller {
 
     /// Warns of addresses that no way has led to for a while.
     fn say_what_is_lost(&mut self) {
+        let mut news = Vec::new();
         for (target, lost) in &mut self.unresolved {
             if !lost.said && lost.since.elapsed() >= SETTLING {
                 warn!(backend = %target, "no way there: it {}", lost.why);
                 lost.said = true;
+                news.push((*target, lost.why.to_string()));
             }
+        }
+        for (target, why) in news {
+            self.note_way(target, Some(why));
         }
     }
 
     /// Frees the ids whose last connection is gone.
     fn note_swept(&mut self, swept: &Swept) {
         self.entries = swept.census.entries;
+        for correction in &swept.corrections {
+            self.tell_corrected(correction);
+        }
         self.say_what_is_lost();
         self.note_host();
         let before = |since: &Instant| *since < swept.began;

@@ -90,7 +90,8 @@ impl Controller {
     /// What keeps the daemon from working as it should.
     fn troubles(&self) -> Vec<String> {
         let pins = self.pins.lost().map(ToOwned::to_owned);
-        [pins, self.configuration.unrecorded()].into_iter().flatten().collect()
+        let (history, events) = (self.configuration.unrecorded(), self.events.trouble());
+        [pins, history, events].into_iter().flatten().collect()
     }
 
     fn service_status(&self, service: &Service, held: &Index<'_>) -> Result<ServiceStatus> {

@@ -155,7 +155,9 @@ fn mended(file: &mut File) -> io::Result<u64> {
 /// told.
 pub(super) fn write(events: &Events) {
     let Some(store) = &events.0.store else { return };
-    while let Some((batch, number)) = next_batch(events) {
+    // How many memory had to forget before they could be written.
+    let mut lost = 0;
+    while let Some((batch, number)) = next_batch(events, &mut lost) {
         let mut lines = Vec::new();
         for event in &batch {
             // An event is made of texts and numbers.
@@ -164,7 +166,15 @@ pub(super) fn write(events: &Events) {
             }
         }
         match store.append(&lines) {
-            Ok(()) => note_stored(events, number + batch.len() as u64),
+            Ok(()) => {
+                note_stored(events, number + batch.len() as u64);
+                if lost > 0 {
+                    let message =
+                        format!("{lost} events are in no file: memory had to forget them first");
+                    lost = 0;
+                    events.tell(Note::new(Kind::Trouble, message).warning());
+                }
+            }
             Err(error) => {
                 note_trouble(events, store, &error);
                 if rest(events) {
@@ -176,18 +186,11 @@ pub(super) fn write(events: &Events) {
 }
 
 /// Waits for events to write, and for their number; `None`: there will be no more.
-fn next_batch(events: &Events) -> Option<(Vec<Arc<Event>>, u64)> {
+fn next_batch(events: &Events, lost: &mut u64) -> Option<(Vec<Arc<Event>>, u64)> {
     let mut held = events.lock();
     loop {
-        if held.stored < held.before {
-            let lost = held.before - held.stored;
-            held.stored = held.before;
-            drop(held);
-            let message = format!("{lost} events are in no file: memory had to forget them first");
-            events.tell(Note::new(Kind::Trouble, message).warning());
-            held = events.lock();
-            continue;
-        }
+        *lost += held.before.saturating_sub(held.stored);
+        held.stored = held.stored.max(held.before);
         let batch: Vec<_> = held.from(held.stored).take(AT_ONCE).cloned().collect();
         if !batch.is_empty() {
             return Some((batch, held.stored));
