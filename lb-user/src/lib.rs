@@ -18,6 +18,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod decap;
 pub mod doctor;
+pub mod events;
 pub mod health;
 pub mod http;
 pub mod loader;

@@ -8,18 +8,19 @@ use std::{
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Method, Request,
-    body::Bytes,
+    Method, Request, Response,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::UnixStream, time::sleep};
+use tokio::{net::UnixStream, task::AbortHandle, time::sleep};
 
 use super::{
     access::{ADMINS, READERS},
     problem::Problem,
+    stream::Stream,
 };
 
 /// How long a client waits until a busy daemon accepts its connection, and how often it tries.
@@ -94,6 +95,19 @@ impl Client {
         }
     }
 
+    /// `GET`s a path whose answer is a stream of server-sent events.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn stream(&self, path: &str) -> Result<Stream, ClientError> {
+        let (response, connection) = self.request(Method::GET, path, None::<&()>).await?;
+        if response.status().is_success() {
+            return Ok(Stream::new(response.into_body(), connection));
+        }
+        Err(refusal(response, &connection).await)
+    }
+
     /// Sends a request with a JSON body, where there is one.
     ///
     /// # Errors
@@ -105,7 +119,22 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let garbled = |error: &dyn std::fmt::Display| ClientError::Garbled(error.to_string());
+        let (response, connection) = self.request(method, path, body).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response, &connection).await);
+        }
+        let body = response.into_body().collect().await.map_err(|error| garbled(&error))?;
+        connection.abort();
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| garbled(&error))
+    }
+
+    /// Sends a request, and returns its answer's head with the connection that it comes by.
+    async fn request<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<(Response<Incoming>, AbortHandle), ClientError> {
         let stream = self.connect().await.map_err(|error| {
             let socket = self.socket.clone();
             match error.kind() {
@@ -115,7 +144,7 @@ impl Client {
         })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| garbled(&error))?;
-        let connection = tokio::spawn(connection);
+        let connection = tokio::spawn(connection).abort_handle();
         let mut request = Request::builder().method(method).uri(path).header(HOST, "evenkeel");
         let mut bytes = Bytes::new();
         if let Some(body) = body {
@@ -124,16 +153,24 @@ impl Client {
         }
         let request = request.body(Full::new(bytes)).map_err(|error| garbled(&error))?;
         let response = sender.send_request(request).await.map_err(|error| garbled(&error))?;
-        let status = response.status();
-        let body =
-            response.into_body().collect().await.map_err(|error| garbled(&error))?.to_bytes();
-        connection.abort();
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| garbled(&error));
-        }
-        Err(match serde_json::from_slice(&body) {
-            Ok(problem) => ClientError::Problem(problem),
-            Err(_) => garbled(&format!("status {status}")),
-        })
+        Ok((response, connection))
+    }
+}
+
+fn garbled(error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Garbled(error.to_string())
+}
+
+/// What an answer says that is no success.
+async fn refusal(response: Response<Incoming>, connection: &AbortHandle) -> ClientError {
+    let status = response.status();
+    let body = match response.into_body().collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return garbled(&error),
+    };
+    connection.abort();
+    match serde_json::from_slice(&body) {
+        Ok(problem) => ClientError::Problem(problem),
+        Err(_) => garbled(&format!("status {status}")),
     }
 }

@@ -28,7 +28,7 @@ use tokio::{
 };
 
 use super::{
-    Access, Peer, access, configuration, connections,
+    Access, Peer, access, configuration, connections, events,
     model::{
         AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
         Status,
@@ -39,6 +39,7 @@ use crate::{
     admin::AdminState,
     config::{Endpoint, edit::ServiceSpec},
     controller::{Administer, Change, Command, Refused, Wish},
+    events::Events,
 };
 
 pub(super) type Commands = mpsc::Sender<Command>;
@@ -98,7 +99,8 @@ fn holder(path: &Path) -> Option<String> {
     }
 }
 
-/// Serves the API until `stop` resolves; requests under way are finished.
+/// Serves the API until `stop` resolves; requests under way are finished. Those who follow the events have to
+/// be told that these end.
 ///
 /// # Errors
 ///
@@ -106,15 +108,17 @@ fn holder(path: &Path) -> Option<String> {
 pub async fn serve(
     socket: Socket,
     commands: Commands,
+    events: Events,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let Socket { listener, access } = socket;
     let listener = UnixListener::from_std(listener).context("serve the API")?;
-    let router = router(commands).layer(middleware::from_fn_with_state(access, access::guard));
+    let router =
+        router(commands, events).layer(middleware::from_fn_with_state(access, access::guard));
     connections::serve_on(listener, router, stop).await.context("serve the API")
 }
 
-fn router(commands: Commands) -> Router {
+fn router(commands: Commands, events: Events) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
@@ -128,6 +132,7 @@ fn router(commands: Commands) -> Router {
             delete(remove_backend).patch(patch_backend),
         )
         .merge(configuration::routes())
+        .merge(events::routes(events))
         .fallback(async |request: Request| {
             let detail =
                 format!("there is no {}; see the README for the API", request.uri().path());

@@ -44,6 +44,8 @@ pub struct Swept {
     pub began: Instant,
     /// What is there.
     pub census: Census,
+    /// Counts that were wrong, and are right now.
+    pub corrections: Vec<Correction>,
 }
 
 impl Connections {
@@ -92,15 +94,9 @@ pub fn start(
             };
             match walk(&connections, &mut drift) {
                 Ok((census, corrections)) => {
-                    for Correction { backend, open, established } in corrections {
-                        warn!(
-                            backend = backend.0,
-                            open, established, "corrected the count of connections"
-                        );
-                    }
                     entries = census.entries;
                     debug!(entries = census.entries, ended = census.ended, "swept");
-                    if found.blocking_send(Swept { began, census }).is_err() {
+                    if found.blocking_send(Swept { began, census, corrections }).is_err() {
                         return;
                     }
                 }
