@@ -227,6 +227,9 @@ async fn control(
         attachments.attach().await.map_err(StartFailed::BeforeTraffic)?;
     }
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
+    let connections =
+        Arc::new(Connections { table: connections, programs, capacity: sizes.connections });
+    let table = Arc::clone(&connections);
     let setup = Setup {
         grip,
         path: paths.config.clone(),
@@ -234,11 +237,7 @@ async fn control(
         loaded,
         sizes,
         interfaces: node.interfaces,
-        connections: Arc::new(Connections {
-            table: connections,
-            programs,
-            capacity: sizes.connections,
-        }),
+        connections,
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
@@ -267,7 +266,7 @@ async fn control(
     // Without a sender of its own: the controller ends with the API.
     tokio::spawn(reload_on(reloads, commands.downgrade()));
     tokio::spawn(manager::tell(commands.downgrade()));
-    let served = api::serve(socket, commands, stop).await;
+    let served = api::serve(socket, commands, table, stop).await;
     manager::stopping();
     // The last sender went with the server, so the controller ends.
     let ended = control.await.context("the controller ended by itself");

@@ -4,13 +4,15 @@
 //! `dataplane` (the kernel's tables). The way of a fact: `health` and `nexthop` → `controller`.
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
 //! the backends' side of the tunnels, a small program of its own. `verify` tries a configuration on the
-//! real program, beside whatever runs. `doctor` examines the host.
+//! real program, beside whatever runs. `doctor` examines the host. `connections` looks through the table of
+//! connections for people.
 
 pub mod admin;
 pub mod api;
 pub mod bpf;
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod controller;
 pub mod daemon;
 pub mod dataplane;

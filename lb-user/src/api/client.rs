@@ -1,7 +1,9 @@
-//! The client that the command line uses: one request on the Unix socket.
+//! The client that the command line uses: one request on the Unix socket, answered at once or line by line.
 
 use std::{
+    fmt::Display,
     io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -9,7 +11,7 @@ use std::{
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request,
-    body::Bytes,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
@@ -105,7 +107,47 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let garbled = |error: &dyn std::fmt::Display| ClientError::Garbled(error.to_string());
+        let answer = self.ask(method, path, body).await?.collect().await;
+        let bytes = answer.map_err(|error| garbled(&error))?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|error| garbled(&error))
+    }
+
+    /// `GET`s a path that answers with lines of JSON, and hands them to `each` as they come, until it breaks
+    /// off or fails.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], or what `each` failed with.
+    pub async fn lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(T) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<()> {
+        let mut answer = self.ask(Method::GET, path, None::<&()>).await?;
+        let mut begun = Vec::new();
+        while let Some(frame) = answer.frame().await {
+            let frame = frame.map_err(|error| garbled(&error))?;
+            let Ok(piece) = frame.into_data() else { continue };
+            begun.extend_from_slice(&piece);
+            let whole = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            for line in begun[..whole].split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
+                let line = serde_json::from_slice(line).map_err(|error| garbled(&error))?;
+                if each(line)?.is_break() {
+                    return Ok(());
+                }
+            }
+            begun.drain(..whole);
+        }
+        Ok(())
+    }
+
+    /// Sends a request, and returns the body of an answer that tells of success.
+    async fn ask<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<Incoming, ClientError> {
         let stream = self.connect().await.map_err(|error| {
             let socket = self.socket.clone();
             match error.kind() {
@@ -115,7 +157,8 @@ impl Client {
         })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| garbled(&error))?;
-        let connection = tokio::spawn(connection);
+        // Ends with the body, or with whoever reads it.
+        tokio::spawn(connection);
         let mut request = Request::builder().method(method).uri(path).header(HOST, "evenkeel");
         let mut bytes = Bytes::new();
         if let Some(body) = body {
@@ -124,16 +167,18 @@ impl Client {
         }
         let request = request.body(Full::new(bytes)).map_err(|error| garbled(&error))?;
         let response = sender.send_request(request).await.map_err(|error| garbled(&error))?;
-        let status = response.status();
-        let body =
-            response.into_body().collect().await.map_err(|error| garbled(&error))?.to_bytes();
-        connection.abort();
+        let (status, body) = (response.status(), response.into_body());
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| garbled(&error));
+            return Ok(body);
         }
+        let body = body.collect().await.map_err(|error| garbled(&error))?.to_bytes();
         Err(match serde_json::from_slice(&body) {
             Ok(problem) => ClientError::Problem(problem),
             Err(_) => garbled(&format!("status {status}")),
         })
     }
+}
+
+fn garbled(error: &dyn Display) -> ClientError {
+    ClientError::Garbled(error.to_string())
 }

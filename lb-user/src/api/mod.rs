@@ -6,6 +6,7 @@ pub mod configuration;
 mod connections;
 mod groups;
 mod health;
+pub mod listing;
 pub mod model;
 mod peer;
 mod problem;

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -24,18 +25,18 @@ use rustix::{
 use serde::Deserialize;
 use tokio::{
     net::UnixListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use super::{
-    Access, Peer, access, configuration, connections,
+    Access, Peer, access, configuration, connections, listing,
     model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
     problem::Problem,
 };
 use crate::{
     admin::AdminState,
     config::{Endpoint, edit::ServiceSpec},
-    controller::{Administer, Change, Command, Refused, Wish},
+    controller::{Administer, Change, Command, Connections, Refused, Wish},
 };
 
 pub(super) type Commands = mpsc::Sender<Command>;
@@ -103,11 +104,21 @@ fn holder(path: &Path) -> Option<String> {
 pub async fn serve(
     socket: Socket,
     commands: Commands,
+    table: Arc<Connections>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let Socket { listener, access } = socket;
     let listener = UnixListener::from_std(listener).context("serve the API")?;
-    let router = router(commands).layer(middleware::from_fn_with_state(access, access::guard));
+    let (stopping, stopped) = watch::channel(false);
+    let stop = async move {
+        stop.await;
+        // Listings may have readers that take their time.
+        let _ = stopping.send(true);
+    };
+    let listings = listing::routes(commands.clone(), table, stopped);
+    let router = router(commands)
+        .merge(listings)
+        .layer(middleware::from_fn_with_state(access, access::guard));
     connections::serve(listener, router, stop).await.context("serve the API")
 }
 
@@ -200,7 +211,7 @@ pub(super) async fn ask<T>(
     answer.await.map_err(|_| stopping())
 }
 
-fn internal(error: &anyhow::Error) -> Problem {
+pub(super) fn internal(error: &anyhow::Error) -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
 }
 

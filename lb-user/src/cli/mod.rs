@@ -2,6 +2,7 @@
 
 mod change;
 mod configuration;
+mod connections;
 mod counters;
 mod decap;
 mod doctor;
@@ -85,6 +86,9 @@ enum Command {
     Backend(BackendCommand),
     /// Show what passed to and from each backend, and what became of every packet
     Counters(CountersArgs),
+    /// List, count and cut connections
+    #[command(subcommand)]
+    Connections(connections::Command),
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -384,6 +388,7 @@ impl Cli {
                 let client = &client;
                 Box::pin(async move { counters::show(client, &args).await })
             }
+            Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {
                 Box::pin(configuration::run(&client, command, &paths.config))
             }

@@ -56,6 +56,7 @@ use crate::{
         model::{Changed, Counters, Status},
     },
     config::{HostFacts, Loaded},
+    connections::Directory,
     dataplane::Lifetimes,
     health::{self, AgentChange, Agents, Health, Monitor},
     loader::{Grip, Interfaces, Sizes},
@@ -75,6 +76,8 @@ pub enum Command {
     Status(oneshot::Sender<Result<Status>>),
     /// The counters.
     Counters(oneshot::Sender<Result<Counters>>),
+    /// The names of services and backends by their ids.
+    Directory(oneshot::Sender<Directory>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -276,6 +279,7 @@ impl Controller {
             Command::Summary(reply) => drop(reply.send(self.summary())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
+            Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
