@@ -252,6 +252,9 @@ async fn control(
     }
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let (http, readers) = http::listener();
+    let connections =
+        Arc::new(Connections { table: connections, programs, capacity: sizes.connections });
+    let table = Arc::clone(&connections);
     let setup = Setup {
         http,
         grip,
@@ -261,11 +264,7 @@ async fn control(
         sizes,
         interfaces: node.interfaces,
         events: events.clone(),
-        connections: Arc::new(Connections {
-            table: connections,
-            programs,
-            capacity: sizes.connections,
-        }),
+        connections,
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
@@ -295,11 +294,11 @@ async fn control(
     let version = env!("CARGO_PKG_VERSION");
     events.note(Note::new(Kind::Started, format!("evenkeel {version} started: {over}")));
     let control = tokio::spawn(controller.run(queue));
-    tokio::spawn(readers.serve(commands.downgrade()));
+    tokio::spawn(readers.serve(commands.downgrade(), events.clone()));
     // Without a sender of its own: the controller ends with the API.
     tokio::spawn(reload_on(reloads, commands.downgrade()));
     tokio::spawn(manager::tell(commands.downgrade()));
-    let served = api::serve(socket, commands, events, stop).await;
+    let served = api::serve(socket, commands, events, table, stop).await;
     manager::stopping();
     // The last sender went with the server, so the controller ends.
     let ended = control.await.context("the controller ended by itself");

@@ -8,6 +8,7 @@ mod connections;
 pub mod events;
 mod groups;
 mod health;
+pub mod listing;
 pub mod model;
 mod peer;
 mod problem;

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -24,11 +25,11 @@ use rustix::{
 use serde::Deserialize;
 use tokio::{
     net::UnixListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use super::{
-    Access, Peer, access, configuration, connections, events,
+    Access, Peer, access, configuration, connections, events, listing,
     model::{
         AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
         Status,
@@ -38,7 +39,7 @@ use super::{
 use crate::{
     admin::AdminState,
     config::{Endpoint, edit::ServiceSpec},
-    controller::{Administer, Change, Command, Refused, Wish},
+    controller::{Administer, Change, Command, Connections, Refused, Wish},
     events::Events,
 };
 
@@ -109,12 +110,21 @@ pub async fn serve(
     socket: Socket,
     commands: Commands,
     events: Events,
+    table: Arc<Connections>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let Socket { listener, access } = socket;
     let listener = UnixListener::from_std(listener).context("serve the API")?;
-    let router =
-        router(commands, events).layer(middleware::from_fn_with_state(access, access::guard));
+    let (stopping, stopped) = watch::channel(false);
+    let stop = async move {
+        stop.await;
+        // Listings may have readers that take their time.
+        let _ = stopping.send(true);
+    };
+    let listings = listing::routes(commands.clone(), table, stopped);
+    let router = router(commands, events)
+        .merge(listings)
+        .layer(middleware::from_fn_with_state(access, access::guard));
     connections::serve_on(listener, router, stop).await.context("serve the API")
 }
 

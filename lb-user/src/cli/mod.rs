@@ -2,6 +2,7 @@
 
 mod change;
 mod configuration;
+mod connections;
 mod counters;
 mod decap;
 mod doctor;
@@ -87,6 +88,9 @@ enum Command {
     Backend(BackendCommand),
     /// Show what passed to and from each backend, and what became of every packet
     Counters(CountersArgs),
+    /// List, count and cut connections
+    #[command(subcommand)]
+    Connections(connections::Command),
     /// Show what changed: membership, states, configuration and health, with who and why
     ///
     /// With --follow it goes on as things happen, also over a restart of the daemon, until Ctrl-C.
@@ -394,6 +398,7 @@ impl Cli {
                 let client = &client;
                 Box::pin(async move { events::show(client, &args).await })
             }
+            Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {
                 Box::pin(configuration::run(&client, command, &paths.config))
             }

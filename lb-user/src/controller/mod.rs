@@ -59,6 +59,7 @@ use crate::{
         model::{Alerts, Changed, Counters, Status},
     },
     config::{HostFacts, Loaded},
+    connections::Directory,
     dataplane::Lifetimes,
     events::{Events, Kind, Note},
     health::{self, AgentChange, Agents, Health, Monitor},
@@ -84,6 +85,8 @@ pub enum Command {
     Counters(oneshot::Sender<Result<Counters>>),
     /// What is wrong, and what was lately.
     Alerts(oneshot::Sender<Alerts>),
+    /// The names of services and backends by their ids.
+    Directory(oneshot::Sender<Directory>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -335,6 +338,7 @@ impl Controller {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Alerts(reply) => drop(reply.send(self.alerts())),
+            Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
