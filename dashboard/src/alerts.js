@@ -54,13 +54,13 @@ class AlertItem {
   #parts = {};
 
   constructor() {
-    const part = (name, tag = "span") => (this.#parts[name] = element(tag, { class: `part-${name}` }));
+    const part = (name, tag = "span") => (this.#parts[name] = element(tag, { class: `alert-${name}` }));
     this.#parts.symbol = icon("warning");
     this.element = element(
       "li",
       { class: "alert" },
-      element("span", { class: "alert-severity" }, this.#parts.symbol, part("severity")),
-      element("p", { class: "alert-summary" }, part("summary")),
+      element("span", { class: "alert-head" }, this.#parts.symbol, part("severity")),
+      part("summary", "p"),
       element("p", { class: "alert-facts" }, part("kind"), part("since"), part("evidence")),
       part("page"),
     );

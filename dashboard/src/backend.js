@@ -4,16 +4,16 @@ import { Spark } from "./charts.js";
 import { draw, element, icon, set, show, write } from "./dom.js";
 import * as format from "./format.js";
 
-/** The columns, in order: class and heading. */
+/** The columns, in order: class, heading, and the heading where it stands in each cell. */
 export const COLUMNS = [
-  ["name", "Backend"],
-  ["state", "State"],
-  ["share", "Share of new connections"],
-  ["rate", "New connections/s"],
-  ["traffic", "Traffic/s"],
-  ["errors", "Failed"],
-  ["open", "Open"],
-  ["handshake", "Handshake"],
+  ["name", "Backend", "Backend"],
+  ["state", "State", "State"],
+  ["share", "Share of new connections", "Share"],
+  ["rate", "New connections/s", "New/s"],
+  ["traffic", "Traffic/s", "Traffic/s"],
+  ["errors", "Failed", "Failed"],
+  ["open", "Open", "Open"],
+  ["handshake", "Handshake", "Handshake"],
 ];
 
 /** The symbol of each state; states that look alike have different ones. */
@@ -63,10 +63,12 @@ export class BackendRow {
       open: [part("open"), part("most")],
       handshake: [part("p50"), part("p99")],
     };
-    const cells = COLUMNS.map(([name, heading]) => cell(name, heading, ...parts[name]));
-    // What there is to say stands below the name, over the row's whole width.
-    cells[0].append(part("note", "span"));
-    this.element = element("tr", { class: "backend", role: "row" }, ...cells);
+    const cells = COLUMNS.map(([name, , heading]) => cell(name, heading, ...parts[name]));
+    const row = element("tr", { role: "row" }, ...cells);
+    // What there is to say has a line of its own, as wide as the row.
+    const note = element("td", { class: "cell", role: "cell", colspan: COLUMNS.length }, part("note"));
+    this.#cells.line = element("tr", { class: "note", role: "row" }, note);
+    this.element = element("tbody", { class: "backend", role: "rowgroup" }, row, this.#cells.line);
   }
 
   /** Shows a row of the model; `scale` is the share that fills the bar. */
@@ -86,7 +88,7 @@ export class BackendRow {
     write(cells.address, row.address);
     const note = noteOf(row);
     write(cells.note, note);
-    show(cells.note, note !== "");
+    show(cells.line, note !== "");
 
     this.#share(row, scale, window);
     write(cells.connections, format.rate(row.rates?.connections));
@@ -122,6 +124,7 @@ export class BackendRow {
     // Not by a `style` attribute, which the page's policy forbids.
     cells.fill.style.width = percent(row.share);
     cells.mark.style.left = percent(row.fair);
+    show(cells.mark, row.fair > 0);
     set(cells.fill, "data-uneven", row.uneven);
     write(cells.share, row.share == null ? format.NOTHING : format.share(row.share));
     const fair = `fair ${format.share(row.fair)}`;

@@ -49,8 +49,9 @@ export function draw(svg, name) {
   set(svg.firstChild, "href", `#icon-${name}`);
 }
 
-/** Puts children into an order, and leaves the focus where it was. */
-export function arrange(parent, children) {
+/** Makes these the children of `parent`, in this order (after `head`), and leaves the focus where it was. */
+export function arrange(parent, wanted, head = null) {
+  const children = head ? [head, ...wanted] : wanted;
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
   let moved = false;
   children.forEach((child, index) => {
@@ -72,11 +73,14 @@ export function arrange(parent, children) {
 export class Views {
   #parent;
   #make;
+  #head;
   #views = new Map();
 
-  constructor(parent, make) {
+  /** Of the children of `parent` only `head`, the first, is none of the views. */
+  constructor(parent, make, head = null) {
     this.#parent = parent;
     this.#make = make;
+    this.#head = head;
   }
 
   /** Shows exactly these items, in this order. */
@@ -98,7 +102,7 @@ export class Views {
       view.element.remove();
       this.#views.delete(name);
     }
-    arrange(this.#parent, elements);
+    arrange(this.#parent, elements, this.#head);
   }
 
   /** All views. */

@@ -22,6 +22,7 @@ export class ServiceCard {
   #parts = {};
   #history;
   #rows;
+  #indices;
   #chart;
   #service = null;
   #window = 60;
@@ -65,15 +66,13 @@ export class ServiceCard {
     const head = COLUMNS.map(([name, heading]) =>
       element("th", { class: `cell ${name}`, scope: "col", role: "columnheader" }, heading),
     );
-    const body = element("tbody", { role: "rowgroup" });
-    this.#rows = new Views(body, () => new BackendRow());
     // Its roles are said because small screens show rows as cards, which takes a table's own away.
     const table = element(
       "table",
       { class: "backends", role: "table", "aria-label": `Backends of ${service.name}` },
       element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...head)),
-      body,
     );
+    this.#rows = new Views(table, () => new BackendRow(), table.tHead);
     const chart = element("div", { class: "chart", "aria-hidden": "true" });
     this.#chart = new ServiceChart(chart);
     const figureOfChart = element(
@@ -84,10 +83,14 @@ export class ServiceCard {
     );
     show(figureOfChart, charts);
 
+    part("indices", "ul");
+    set(this.#parts.indices, "aria-label", "Imbalance index: largest share over fair share");
+    this.#indices = new Views(this.#parts.indices, () => new Index());
     this.#body = element(
       "div",
       { class: "service-body", id },
-      element("p", { class: "service-facts" }, part("details"), part("indices")),
+      part("details", "p"),
+      this.#parts.indices,
       table,
       figureOfChart,
     );
@@ -173,7 +176,7 @@ export class ServiceCard {
     if (!this.#service || !this.#open || !this.#visible) return;
     const { name, details, indices, rows } = this.#service;
     write(this.#parts.details, details);
-    write(this.#parts.indices, indicesText(indices));
+    this.#indices.update(indices, ({ seconds }) => seconds);
     const window = WINDOWS.get(this.#window);
     const scale = Math.max(...rows.map((row) => Math.max(row.share ?? 0, row.fair)), 0.01) * 1.05;
     this.#rows.update(
@@ -187,12 +190,17 @@ export class ServiceCard {
   }
 }
 
-function indicesText(indices) {
-  if (indices.length === 0) return "";
-  const told = indices.map(({ seconds, index, variation, connections }) => {
-    const rests = format.several(connections, "connection");
+/** One window's imbalance index, and what it rests on. */
+class Index {
+  #value = element("b");
+  #rest = element("span");
+  element = element("li", {}, this.#value, this.#rest);
+
+  update({ seconds, index, variation, connections }) {
+    write(this.#value, format.ratio(index));
+    set(this.#value, "data-some", index > UNEVEN);
     const spread = variation == null ? "" : `, variation ${variation.toFixed(3)}`;
-    return `${WINDOWS.get(seconds) ?? format.span(seconds)}: ${format.ratio(index)} (${rests}${spread})`;
-  });
-  return `Imbalance index, largest share over fair share: ${told.join(" · ")}`;
+    const window = WINDOWS.get(seconds) ?? format.span(seconds);
+    write(this.#rest, ` in ${window}: ${format.several(connections, "connection")}${spread}`);
+  }
 }
