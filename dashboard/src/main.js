@@ -108,6 +108,7 @@ follow("/v1/stream", {
     draw();
   },
   event: (event) => timeline.add(event),
+  missed: () => timeline.load(),
   state({ live, since }) {
     header.state(live, since);
     if (live && lost) {

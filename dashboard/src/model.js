@@ -172,6 +172,7 @@ function readException(state, { reason, by, until, seconds, seconds_left: left }
 /** A user as the command line names them. */
 export function peer(by) {
   if (!by) return "unknown";
+  if (typeof by === "string") return by;
   const number = by.uid == null ? "" : `uid ${by.uid}`;
   if (by.user) return number ? `${by.user} (${number})` : by.user;
   return number || "unknown";

@@ -8,7 +8,7 @@ const GIVEN_UP = 15000;
 const [PAUSE, LONGEST_PAUSE] = [1000, 8000];
 
 /**
- * Follows `url` for ever. `on.status`, `on.rates` and `on.event` get the documents, `on.state` gets
+ * Follows `url` for ever. `on.status`, `on.rates`, `on.event` and `on.missed` get the documents, `on.state` gets
  * `{ live: boolean, since: Date }`, where `since` is when something was heard last (or first awaited).
  */
 export function follow(url, on) {
@@ -40,7 +40,9 @@ export function follow(url, on) {
     retry = null;
     source?.close();
     source = new EventSource(url);
-    for (const kind of ["status", "rates", "event"]) source.addEventListener(kind, hear(on[kind]));
+    for (const kind of ["status", "rates", "event", "missed"]) {
+      source.addEventListener(kind, hear(on[kind]));
+    }
     source.onerror = () => {
       tell(false);
       reopen();

@@ -2,20 +2,25 @@
 
 import { element, icon, set, show, write } from "./dom.js";
 import * as format from "./format.js";
+import { peer } from "./model.js";
 
 /** How many are kept, and asked for at first. */
 const KEPT = 200;
 /** The symbol of each kind. */
 const SYMBOLS = {
-  "alert-raised": "warning",
-  "alert-cleared": "active",
+  active: "pulse",
   admin: "drain",
+  "alert-cleared": "active",
+  "alert-raised": "warning",
+  "all-down": "down",
   configuration: "edit",
   drift: "warning",
   ejected: "down",
   health: "pulse",
   interface: "link",
   membership: "edit",
+  "next-hop": "link",
+  trouble: "warning",
 };
 
 /** The section with the timeline. */
@@ -26,7 +31,6 @@ export class Timeline {
   #pause;
   #held;
   #events = [];
-  #last = 0;
   #paused = false;
   #service = "";
   #services = "";
@@ -48,12 +52,12 @@ export class Timeline {
     }
   }
 
-  /** Asks for the events before now. A daemon that has gone on meanwhile is asked for what was missed. */
+  /** Asks for the last events: those before the page was opened, or that the stream has missed. */
   async load() {
     try {
-      const { next } = await ask("/v1/events?limit=1");
-      const after = Math.max(this.#last, next - 1 - KEPT);
-      const { events } = await ask(`/v1/events?after=${Math.max(0, after)}&limit=${KEPT}`);
+      const answer = await fetch(`/v1/events?limit=${KEPT}`, { headers: { Accept: "application/json" } });
+      if (!answer.ok) throw new Error(`the daemon says ${answer.status}`);
+      const { events } = await answer.json();
       events.forEach((event) => this.#take(event));
     } catch (error) {
       console.warn("the events before now cannot be had:", error);
@@ -85,7 +89,6 @@ export class Timeline {
     this.#events.push(event);
     this.#events.sort((one, other) => other.id - one.id);
     this.#events.length = Math.min(this.#events.length, KEPT);
-    this.#last = this.#events[0].id;
   }
 
   #setPaused(paused) {
@@ -125,25 +128,19 @@ export class Timeline {
   }
 }
 
-async function ask(url) {
-  const answer = await fetch(url, { headers: { Accept: "application/json" } });
-  if (!answer.ok) throw new Error(`${url}: ${answer.status}`);
-  return answer.json();
-}
-
 function item(event) {
-  const { id, at, kind, service, backend, who, why, message } = event;
+  const { id, at, kind, level, service, backend, who, why, message } = event;
   const where = [service, backend].filter(Boolean).join("/");
   const made = element(
     "li",
-    { class: "event", "data-event": id, "data-kind": kind },
+    { class: "event", "data-event": id, "data-kind": kind, "data-level": level },
     element("time", { datetime: at, title: at }, format.clock(at)),
     icon(SYMBOLS[kind] ?? "dot"),
     element("span", { class: "event-kind" }, kind.replaceAll("-", " ")),
     element("span", { class: "event-where" }, where),
     element("span", { class: "event-message" }, message),
   );
-  const because = [who && `by ${who}`, why].filter(Boolean).join(": ");
+  const because = [who && `by ${peer(who)}`, why].filter(Boolean).join(": ");
   if (because) made.append(element("span", { class: "event-why" }, because));
   return made;
 }
