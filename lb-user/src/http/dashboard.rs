@@ -80,7 +80,7 @@ const LIBRARY: [Asset; 3] = [
 ];
 
 /// `/` and `/assets/*`.
-pub fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(super) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
         .route("/", get(async |asked: HeaderMap| PAGE.answer(&asked)))
         .route("/assets/{name}", get(asset))

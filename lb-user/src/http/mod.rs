@@ -4,6 +4,7 @@
 //! configuration says otherwise. However many readers there are, the controller is asked once for all of
 //! them ([`source`]).
 
+mod dashboard;
 pub mod metrics;
 mod source;
 
@@ -146,6 +147,7 @@ fn router(source: Source) -> Router {
         .route("/readyz", get(readyz))
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
+        .merge(dashboard::routes())
         .fallback(async |request: Request| {
             let detail = format!("there is no {} here", request.uri().path());
             Problem::new(StatusCode::NOT_FOUND, detail)
