@@ -5,6 +5,7 @@
 //! (command line, API socket, configuration file), and the frame builder shares no code with
 //! the data path, so that neither can repeat the other's mistake.
 
+pub mod browser;
 pub mod decap;
 pub mod evenkeel;
 pub mod frame;
