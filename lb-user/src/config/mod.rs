@@ -17,6 +17,7 @@ mod host;
 mod index;
 mod model;
 mod prefix;
+mod reference;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -43,6 +44,7 @@ pub use self::{
         Rate, Service, Tables, Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
+    reference::reference,
     store::{sweep_unfinished, write_atomically},
     verify::{Decimal, Verify},
 };
