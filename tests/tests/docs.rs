@@ -7,6 +7,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use evenkeel::alerts::catalogue;
+
 /// What each page of the playbook says, in this order.
 const HEADINGS: [&str; 5] =
     ["What it means", "How to confirm", "What to do now", "What to do afterwards", "Who to tell"];
@@ -214,25 +216,7 @@ fn every_alert_has_its_page_with_all_that_is_asked_of_it() {
 
 /// The names of all kinds of alerts.
 fn kinds() -> Vec<String> {
-    [
-        "all-down",
-        "lone-survivor",
-        "interface-lost",
-        "no-headroom",
-        "backend-down",
-        "flapping",
-        "connection-failures",
-        "slow-handshakes",
-        "imbalance",
-        "table-pressure",
-        "drift",
-        "probes-late",
-        "out-of-service",
-        "delivery-failed",
-        "config-not-applied",
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    catalogue().iter().map(|entry| entry.kind.to_string()).collect()
 }
 
 #[test]

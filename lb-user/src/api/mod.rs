@@ -1,6 +1,7 @@
 //! The API on the Unix socket: HTTP and JSON in, commands to the controller, problems out.
 
 mod access;
+mod alerts;
 mod client;
 pub mod configuration;
 mod connections;
@@ -14,6 +15,7 @@ mod server;
 pub use self::{
     access::Access,
     client::{Client, ClientError},
+    connections::serve_on,
     peer::Peer,
     problem::Problem,
     server::{Socket, bind, serve},

@@ -29,7 +29,10 @@ use tokio::{
 
 use super::{
     Access, Peer, access, configuration, connections,
-    model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
+    model::{
+        AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
+        Status,
+    },
     problem::Problem,
 };
 use crate::{
@@ -108,13 +111,14 @@ pub async fn serve(
     let Socket { listener, access } = socket;
     let listener = UnixListener::from_std(listener).context("serve the API")?;
     let router = router(commands).layer(middleware::from_fn_with_state(access, access::guard));
-    connections::serve(listener, router, stop).await.context("serve the API")
+    connections::serve_on(listener, router, stop).await.context("serve the API")
 }
 
 fn router(commands: Commands) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
+        .route("/v1/alerts", get(alerts))
         .route("/v1/services", post(add_service))
         .route("/v1/admin", put(administer))
         .route("/v1/services/{service}", delete(remove_service).patch(patch_service))
@@ -200,16 +204,16 @@ pub(super) async fn ask<T>(
     answer.await.map_err(|_| stopping())
 }
 
-fn internal(error: &anyhow::Error) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
-}
-
 async fn status(State(commands): State<Commands>) -> Result<Json<Status>, Problem> {
-    ask(&commands, Command::Status).await?.map(Json).map_err(|error| internal(&error))
+    ask(&commands, Command::Status).await?.map(Json).map_err(|error| Problem::internal(&error))
 }
 
 async fn counters(State(commands): State<Commands>) -> Result<Json<Counters>, Problem> {
-    ask(&commands, Command::Counters).await?.map(Json).map_err(|error| internal(&error))
+    ask(&commands, Command::Counters).await?.map(Json).map_err(|error| Problem::internal(&error))
+}
+
+async fn alerts(State(commands): State<Commands>) -> Result<Json<Alerts>, Problem> {
+    ask(&commands, Command::Alerts).await.map(Json)
 }
 
 async fn change(commands: &Commands, peer: Peer, change: Change) -> Result<Json<Changed>, Problem> {

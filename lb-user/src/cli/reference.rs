@@ -1,5 +1,5 @@
 //! The reference pages of the documentation, in Markdown, made from what the program works with: the
-//! arguments, the tables that decode the configuration. `evenkeel reference DIR` writes them; a test
+//! arguments, the tables that decode the configuration, the catalogues of metrics and of alerts. `evenkeel reference DIR` writes them; a test
 //! fails while those in `docs/reference/` are others.
 
 use std::{
@@ -10,9 +10,14 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use humantime::format_duration;
 
 use super::Cli;
-use crate::config;
+use crate::{
+    alerts::{Scope, catalogue},
+    config,
+    http::metrics::{Kind, METRICS, Metric},
+};
 
 const PREFACE: &str = "\
 # Command line reference
@@ -30,6 +35,28 @@ turns them off.
 | 4 | verification failed: imbalance, or survivors that could not carry the load |
 ";
 
+const ALERTS: &str = "\
+# Alerts reference
+
+Built in, and judged by the daemon once a second. An alert rises when its condition has held for the time in *after*, and
+clears when it has been over for that in *clears after*; both can be set for each kind in `[alerts]`. `evenkeel alerts`
+lists what is raised, the most severe first, with the numbers that it rests on.
+
+| severity | means |
+| --- | --- |
+| critical | clients suffer, or will with the next failure: somebody has to act now |
+| warning | somebody has to look today |
+| info | worth knowing |
+";
+const METRICS_PREFACE: &str = "\
+# Metrics reference
+
+`GET /metrics` on the listener of `[http]`, in Prometheus' text format, or OpenMetrics where that is asked for. Counters are
+since the data path was made, or the backend was added: they survive restarts and upgrades of the daemon. Times are in
+seconds, shares from 0 to 1, bytes are those of IP packets. `direction` is `in` towards the backend and `out`
+towards the client; a `window` is `10s`, `1m` or `10m`.
+";
+
 /// Where the pages go.
 #[derive(clap::Args, Debug)]
 pub struct ReferenceArgs {
@@ -39,7 +66,12 @@ pub struct ReferenceArgs {
 
 /// Every page, with the name of its file.
 fn pages() -> Vec<(&'static str, String)> {
-    vec![("cli.md", command_line()), ("configuration.md", config::reference())]
+    vec![
+        ("alerts.md", alerts()),
+        ("cli.md", command_line()),
+        ("configuration.md", config::reference()),
+        ("metrics.md", metrics()),
+    ]
 }
 
 /// Writes every page into a directory.
@@ -50,6 +82,67 @@ pub fn write(args: &ReferenceArgs) -> Result<()> {
         fs::write(path, page).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
+}
+
+fn alerts() -> String {
+    let mut page = ALERTS.to_owned();
+    page.push_str(
+        "\n| alert | severity | rises when | after | clears after | keys of `[alerts]` |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for entry in catalogue() {
+        let keys: Vec<_> = entry.keys.iter().map(|key| format!("`{key}`")).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            page,
+            "| [`{0}`](#{0}) | {1} | {2} | {3} | {4} | {5} |",
+            entry.kind,
+            entry.severity,
+            entry.threshold,
+            format_duration(entry.raise_after),
+            format_duration(entry.clear_after),
+            keys.join(", "),
+        );
+    }
+    for entry in catalogue() {
+        let id = match entry.scope {
+            Scope::Node => "",
+            Scope::Service => "/SERVICE",
+            Scope::Backend => "/SERVICE/BACKEND",
+        };
+        let _ = writeln!(
+            page,
+            "\n## `{0}`\n\n{1} Its id is `{0}{id}`. [What to do](../playbook/{0}.md).",
+            entry.kind, entry.meaning,
+        );
+    }
+    page
+}
+
+fn metrics() -> String {
+    let mut page = METRICS_PREFACE.to_owned();
+    page.push_str("\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n");
+    for metric in METRICS {
+        let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let _ = writeln!(
+            page,
+            "| `{}` | {} | {} | {} |",
+            metric.exported(),
+            kind(metric),
+            labels.join(", "),
+            metric.help.replace('|', "\\|"),
+        );
+    }
+    page
+}
+
+fn kind(metric: &Metric) -> &'static str {
+    match metric.kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+        Kind::Info => "info",
+    }
 }
 
 fn command_line() -> String {

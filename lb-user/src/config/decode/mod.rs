@@ -3,6 +3,7 @@
 
 mod availability;
 mod health;
+mod http;
 mod prefixes;
 mod section;
 mod service;
@@ -40,6 +41,7 @@ use self::{
 use super::{
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
+    http::Http,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables,
         Timeouts, Tunnel,
@@ -56,6 +58,7 @@ pub(super) struct RawConfig {
     pub(super) source_ports: Option<Spanned<PortRange>>,
     pub(super) tunnel_sources: Vec<Spanned<Prefix>>,
     pub(super) tables: Tables,
+    http: Http,
     verify: Verify,
     /// `None`: there is no valid `[node]`.
     pub(super) prefixes: Option<RawPrefixes>,
@@ -126,6 +129,12 @@ pub(super) const ROOT: Shape = Shape {
             "how many entries the kernel's tables hold. All memory is taken at the start; changing them needs a new data path (stop, `evenkeel detach`, start)",
         ),
         key(
+            "http",
+            Form::Table(&http::HTTP),
+            Means("its defaults"),
+            "where metrics and the dashboard are",
+        ),
+        key(
             "verify",
             Form::Table(&verify::VERIFY),
             Means("its defaults"),
@@ -138,7 +147,7 @@ pub(super) const ROOT: Shape = Shape {
             "a virtual address with its backends",
         ),
     ],
-    later: &["http"],
+    later: &[],
 };
 const NODE: Shape = Shape {
     header: "[node]",
@@ -284,6 +293,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         source_ports: None,
         tunnel_sources: Vec::new(),
         tables: Tables::default(),
+        http: http::decode(sink, &root),
         verify: verify::decode(sink, &root),
         prefixes: None,
         services: Vec::new(),
@@ -364,6 +374,7 @@ impl RawConfig {
                 source_ports: self.source_ports.map(Spanned::into_inner).unwrap_or_default(),
             },
             tables: self.tables,
+            http: self.http,
             verify: self.verify,
             tunnel: tunnel(self.tunnel_sources),
             services: self
