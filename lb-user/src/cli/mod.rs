@@ -13,6 +13,7 @@ mod lifecycle;
 mod output;
 mod probe;
 mod read;
+mod reference;
 mod verify;
 
 use std::{path::PathBuf, pin::Pin, time::Duration};
@@ -130,6 +131,9 @@ enum Command {
     },
     /// Print the manual page, or write every command's to a directory
     Man(generate::ManArgs),
+    /// Write the documentation's reference pages
+    #[command(hide = true)]
+    Reference(reference::ReferenceArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -373,6 +377,7 @@ impl Cli {
             Command::Detach => return change::detach(&paths),
             Command::Completions { shell } => return generate::completions(shell),
             Command::Man(args) => return generate::man(&args),
+            Command::Reference(args) => return reference::write(&args),
             Command::Doctor(format) => Box::pin(doctor::show(&paths, format.output)),
             Command::Status(format) => Box::pin(read::status(&client, format.output)),
             Command::Service(ServiceCommand::List(format)) => {
