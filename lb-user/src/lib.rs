@@ -21,5 +21,7 @@ pub mod loader;
 mod lock;
 mod netdevice;
 pub mod nexthop;
+pub mod overview;
 pub mod plan;
+pub mod top;
 pub mod verify;

@@ -107,6 +107,9 @@ pub struct ServiceStatus {
     /// How its backends are probed: the kind, and the interval where there is one.
     #[serde(default)]
     pub probe: String,
+    /// Active backends that there shall be at the least.
+    #[serde(default)]
+    pub min_active: u32,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod generate;
 mod lifecycle;
 mod output;
+mod place;
 mod probe;
 mod read;
 mod verify;
@@ -26,6 +27,7 @@ use crate::{
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier},
     daemon::{self, Paths},
     loader::Manner,
+    top,
 };
 
 /// An XDP layer-4 load balancer: shares connections equally, keeps watch over the servers behind
@@ -85,6 +87,15 @@ enum Command {
     Backend(BackendCommand),
     /// Show what passed to and from each backend, and what became of every packet
     Counters(CountersArgs),
+    /// Watch services and backends in the terminal; take backends out and back
+    ///
+    /// Shares against fair shares, rates, handshake times, states, alerts and the last events. `?` tells the
+    /// keys, `q` quits. Only what changed is sent to the terminal.
+    Top {
+        /// Time between two readings
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = pause)]
+        interval: f64,
+    },
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -308,7 +319,9 @@ struct CountersArgs {
     #[arg(value_name = "SERVICE[/BACKEND]")]
     filter: Option<String>,
     /// Show them again every so many seconds, until Ctrl-C
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    ///
+    /// On a terminal they are shown in place; elsewhere, and as JSON, one after the other.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]
     watch: Option<f64>,
     /// Show the change per second instead of the sums
     #[arg(long)]
@@ -384,6 +397,10 @@ impl Cli {
                 let client = &client;
                 Box::pin(async move { counters::show(client, &args).await })
             }
+            Command::Top { interval } => {
+                let interval = Duration::from_secs_f64(interval);
+                Box::pin(top::run(&paths.socket, interval, output::may_colour()))
+            }
             Command::Configuration(command) => {
                 Box::pin(configuration::run(&client, command, &paths.config))
             }
@@ -396,6 +413,14 @@ impl Cli {
         let result = runtime.block_on(asked);
         runtime.shutdown_background();
         result
+    }
+}
+
+/// Seconds from one look to the next.
+fn pause(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it takes 0.1 to 86400 seconds".to_owned()),
     }
 }
 

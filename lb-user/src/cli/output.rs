@@ -26,6 +26,11 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     print(&text)
 }
 
+/// Prints a value as JSON on one line, alone there.
+pub fn json_line(value: &impl Serialize) -> Result<()> {
+    print(&(serde_json::to_string(value)? + "\n"))
+}
+
 /// Prints text as it is.
 pub fn print(text: &str) -> Result<()> {
     let mut out = io::stdout().lock();

@@ -117,6 +117,7 @@ impl Controller {
             forwarding: service.forwarding,
             scheduler: service.scheduler,
             probe,
+            min_active: service.availability.min_active,
             backends: backends
                 .map(|backend| self.backend_status(service, backend, &of(backend)))
                 .collect::<Result<_>>()?,
