@@ -33,6 +33,7 @@ use crate::{
     },
     config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
     controller::{Command, Connections, Controller, Setup, configuration::pending},
+    http,
     loader::{self, Attachments, Datapath, Grip, Manner, Pins},
     lock,
 };
@@ -227,7 +228,9 @@ async fn control(
         attachments.attach().await.map_err(StartFailed::BeforeTraffic)?;
     }
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
+    let (http, readers) = http::listener();
     let setup = Setup {
+        http,
         grip,
         path: paths.config.clone(),
         state_dir: paths.state_dir.clone(),
@@ -264,6 +267,7 @@ async fn control(
         "ready"
     );
     let control = tokio::spawn(controller.run(queue));
+    tokio::spawn(readers.serve(commands.downgrade()));
     // Without a sender of its own: the controller ends with the API.
     tokio::spawn(reload_on(reloads, commands.downgrade()));
     tokio::spawn(manager::tell(commands.downgrade()));

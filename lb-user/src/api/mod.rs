@@ -14,6 +14,7 @@ mod server;
 pub use self::{
     access::Access,
     client::{Client, ClientError},
+    connections::serve_on,
     peer::Peer,
     problem::Problem,
     server::{Socket, bind, serve},

@@ -108,7 +108,7 @@ pub async fn serve(
     let Socket { listener, access } = socket;
     let listener = UnixListener::from_std(listener).context("serve the API")?;
     let router = router(commands).layer(middleware::from_fn_with_state(access, access::guard));
-    connections::serve(listener, router, stop).await.context("serve the API")
+    connections::serve_on(listener, router, stop).await.context("serve the API")
 }
 
 fn router(commands: Commands) -> Router {
@@ -200,16 +200,12 @@ pub(super) async fn ask<T>(
     answer.await.map_err(|_| stopping())
 }
 
-fn internal(error: &anyhow::Error) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
-}
-
 async fn status(State(commands): State<Commands>) -> Result<Json<Status>, Problem> {
-    ask(&commands, Command::Status).await?.map(Json).map_err(|error| internal(&error))
+    ask(&commands, Command::Status).await?.map(Json).map_err(|error| Problem::internal(&error))
 }
 
 async fn counters(State(commands): State<Commands>) -> Result<Json<Counters>, Problem> {
-    ask(&commands, Command::Counters).await?.map(Json).map_err(|error| internal(&error))
+    ask(&commands, Command::Counters).await?.map(Json).map_err(|error| Problem::internal(&error))
 }
 
 async fn change(commands: &Commands, peer: Peer, change: Change) -> Result<Json<Changed>, Problem> {

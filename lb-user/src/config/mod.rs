@@ -14,6 +14,7 @@ mod diagnostic;
 pub mod edit;
 mod endpoint;
 mod host;
+mod http;
 mod index;
 mod model;
 mod prefix;
@@ -37,6 +38,7 @@ pub use self::{
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
     host::HostFacts,
+    http::Http,
     index::Index,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, Passive, PortRange, Probe,

@@ -192,6 +192,7 @@ impl Controller {
             }
         })?;
         for key in keys {
+            self.condition.note_change(key);
             if self.condition.exceptions.get(key).is_some() {
                 self.condition.ramps.left(key);
             }
@@ -217,6 +218,7 @@ impl Controller {
             return false;
         }
         for (Exception { service, backend, state, reason, .. }, how) in &ended {
+            self.condition.note_change(&(service.clone(), backend.clone()));
             match how {
                 Ended::TimeUp => info!(
                     service,

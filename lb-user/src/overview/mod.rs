@@ -2,7 +2,7 @@
 
 mod told;
 
-pub use self::told::{Alert, Event, Told, Window, WindowBackend};
+pub use self::told::{Alert, Event, Told};
 use crate::{
     admin::AdminState,
     api::model::{BackendStatus, Daemon, ServiceStatus, Status},

@@ -1,7 +1,5 @@
-//! What the API tells beside status and counters: windows, alerts and events. A daemon of an older version
+//! What the API tells beside status and counters: alerts and events. A daemon of an older version
 //! tells none, and the rest is shown all the same.
-
-use std::collections::HashMap;
 
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
@@ -46,48 +44,11 @@ pub struct Event {
     pub message: String,
 }
 
-/// A service's new connections of the last seconds.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct Window {
-    /// How many seconds it shall cover: 10, 60 or 600.
-    pub seconds: u64,
-    /// How many connections it rests on.
-    pub connections: u64,
-    /// The largest share over its fair share; absent where nothing can be said.
-    #[serde(default)]
-    pub index: Option<f64>,
-    /// The coefficient of variation of shares over fair shares.
-    #[serde(default)]
-    pub variation: Option<f64>,
-    /// Each backend's part.
-    #[serde(default)]
-    pub backends: Vec<WindowBackend>,
-}
-
-/// A backend's part of a window.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub struct WindowBackend {
-    /// Its name.
-    pub name: String,
-    /// Its fair share, from 0 to 1.
-    pub fair: f64,
-    /// Its share of the connections, from 0 to 1.
-    pub share: f64,
-    /// Half of its handshakes took no longer, in microseconds.
-    #[serde(default)]
-    pub handshake_p50_us: Option<u64>,
-    /// All but one in a hundred took no longer, in microseconds.
-    #[serde(default)]
-    pub handshake_p99_us: Option<u64>,
-}
-
 /// `GET /v1/status` with all of that.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Told {
     /// What every version tells.
     pub status: Status,
-    /// Windows by the name of their service.
-    pub windows: HashMap<String, Vec<Window>>,
     /// What is wrong, most severe first.
     pub alerts: Vec<Alert>,
 }
@@ -99,27 +60,8 @@ impl Told {
     ///
     /// Where it is not a status at all.
     pub fn of(document: Value) -> Result<Self, serde_json::Error> {
-        let part = |value: Option<&Value>| value.cloned().unwrap_or_default();
-        let windows = document["services"].as_array().into_iter().flatten();
-        let windows = windows.filter_map(|service| {
-            let name = service["name"].as_str()?.to_owned();
-            Some((name, list(part(service.get("windows")))))
-        });
-        let windows = windows.collect();
-        let alerts = list(part(document.get("alerts")));
-        Ok(Self { status: serde_json::from_value(document)?, windows, alerts })
-    }
-
-    /// A service's windows, the shortest first.
-    #[must_use]
-    pub fn windows(&self, service: &str) -> &[Window] {
-        self.windows.get(service).map_or(&[], |windows| windows)
-    }
-
-    /// A service's window of so many seconds.
-    #[must_use]
-    pub fn window(&self, service: &str, seconds: u64) -> Option<&Window> {
-        self.windows(service).iter().find(|window| window.seconds == seconds)
+        let alerts = document.get("alerts").cloned().map(list).unwrap_or_default();
+        Ok(Self { status: serde_json::from_value(document)?, alerts })
     }
 }
 

@@ -10,7 +10,10 @@ use super::{
     feed::{News, Reading},
     view::Theme,
 };
-use crate::overview::{Alert, Told, Window, WindowBackend};
+use crate::{
+    api::model::Window,
+    overview::{Alert, Told},
+};
 
 /// The state before anything is known, in colour and with every letter.
 pub fn app() -> App {
@@ -101,20 +104,20 @@ pub fn later(connections: &[(&str, u64)]) -> App {
 
 /// A window of the service `web` with these shares, of which a half each would be fair.
 pub fn window(seconds: u64, shares: [f64; 2]) -> Window {
-    let part = |(name, share): (&str, f64)| WindowBackend {
-        name: name.to_owned(),
-        fair: 0.5,
-        share,
-        handshake_p50_us: Some(850),
-        handshake_p99_us: Some(1_200),
+    let part = |(name, share): (&str, f64)| {
+        json!({
+            "name": name, "fair": 0.5, "share": share, "connections": 50,
+            "bytes": 0, "bytes_share": 0.0, "packets": 0, "errors": 0, "errors_share": 0.0,
+            "refused": 0, "unanswered": 0, "reset": 0,
+            "handshake_p50_us": 850, "handshake_p99_us": 1_200,
+        })
     };
-    Window {
-        seconds,
-        connections: 100,
-        index: Some(shares[0] / 0.5),
-        variation: Some(0.5),
-        backends: ["web-01", "web-02"].into_iter().zip(shares).map(part).collect(),
-    }
+    let parts = ["web-01", "web-02"].into_iter().zip(shares).map(part);
+    let window = json!({
+        "seconds": seconds, "covers": 10.0, "connections": 100, "index": shares[0] / 0.5,
+        "variation": 0.5, "backends": parts.collect::<Vec<_>>(),
+    });
+    serde_json::from_value(window).unwrap()
 }
 
 /// An alert about the service `web`.

@@ -3,6 +3,7 @@
 
 mod availability;
 mod health;
+mod http;
 mod prefixes;
 mod section;
 mod service;
@@ -31,6 +32,7 @@ pub(super) use self::{
 use super::{
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
+    http::Http,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables,
         Timeouts, Tunnel,
@@ -47,6 +49,7 @@ pub(super) struct RawConfig {
     pub(super) source_ports: Option<Spanned<PortRange>>,
     pub(super) tunnel_sources: Vec<Spanned<Prefix>>,
     pub(super) tables: Tables,
+    http: Http,
     verify: Verify,
     /// `None`: there is no valid `[node]`.
     pub(super) prefixes: Option<RawPrefixes>,
@@ -95,8 +98,8 @@ pub(super) struct RawBackend {
 
 const ROOT: Shape = Shape {
     header: "the configuration",
-    keys: &["node", "nat", "tunnel", "tables", "verify", "service"],
-    later: &["http"],
+    keys: &["node", "nat", "tunnel", "tables", "http", "verify", "service"],
+    later: &[],
 };
 const NODE: Shape = Shape {
     header: "[node]",
@@ -144,6 +147,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         source_ports: None,
         tunnel_sources: Vec::new(),
         tables: Tables::default(),
+        http: http::decode(sink, &root),
         verify: verify::decode(sink, &root),
         prefixes: None,
         services: Vec::new(),
@@ -231,6 +235,7 @@ impl RawConfig {
                 source_ports: self.source_ports.map(Spanned::into_inner).unwrap_or_default(),
             },
             tables: self.tables,
+            http: self.http,
             verify: self.verify,
             tunnel: tunnel(self.tunnel_sources),
             services: self

@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use super::rates::{Key, Rate, Rates};
 use crate::{
     admin::AdminState,
-    api::model::{BackendStatus, ServiceStatus},
+    api::model::{BackendStatus, ServiceStatus, Window, WindowBackend},
     health::Health,
-    overview::{self, Mood, Told, Window, WindowBackend},
+    overview::{self, Mood, Told},
 };
 
 /// What rows are sorted by.
@@ -115,7 +115,7 @@ pub fn rows(
     };
     let mut groups: Vec<(Row, Vec<Row>)> = Vec::new();
     for service in &told.status.services {
-        let window = told.window(&service.name, seconds);
+        let window = service.windows.iter().find(|window| window.seconds == seconds);
         let whole = service.name.contains(filter) || service.address.contains(filter);
         let backends = service.backends.iter().filter(|backend| {
             whole || backend.name.contains(filter) || backend.address.contains(filter)

@@ -5,7 +5,7 @@ use ratatui::{buffer::Buffer, layout::Rect, style::Style};
 use super::{Theme, cells, line, put};
 use crate::{
     api::model::{BackendStatus, ServiceStatus},
-    overview::{self, Told},
+    overview,
     top::app::{App, Mode, Row, brief},
 };
 
@@ -22,8 +22,8 @@ pub fn draw_details(buffer: &mut Buffer, area: Rect, app: &App, rows: &[Row]) {
     let backend =
         backend.and_then(|name| service.backends.iter().find(|known| known.name == *name));
     let mut lines = match backend {
-        Some(backend) => of_backend(app, told, service, backend),
-        None => of_service(told, service),
+        Some(backend) => of_backend(app, service, backend),
+        None => of_service(service),
     };
     lines.extend(told.alerts.iter().filter_map(|alert| {
         let about = alert.service.as_deref() == Some(&service.name)
@@ -43,7 +43,7 @@ fn rule(app: &App, area: Rect, title: &str) -> String {
     format!("{dash}{dash} {title} {}", dash.repeat(rest))
 }
 
-fn of_service(told: &Told, service: &ServiceStatus) -> Vec<String> {
+fn of_service(service: &ServiceStatus) -> Vec<String> {
     let mut lines = vec![
         format!("{}  {}/{}", service.name, service.address, service.protocol),
         format!(
@@ -56,7 +56,7 @@ fn of_service(told: &Told, service: &ServiceStatus) -> Vec<String> {
             service.probe
         ),
     ];
-    for window in told.windows(&service.name) {
+    for window in &service.windows {
         let number =
             |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |n| format!("{n:.3}"));
         lines.push(format!(
@@ -70,12 +70,7 @@ fn of_service(told: &Told, service: &ServiceStatus) -> Vec<String> {
     lines
 }
 
-fn of_backend(
-    app: &App,
-    told: &Told,
-    service: &ServiceStatus,
-    backend: &BackendStatus,
-) -> Vec<String> {
+fn of_backend(app: &App, service: &ServiceStatus, backend: &BackendStatus) -> Vec<String> {
     let mut lines =
         vec![format!("{}/{}  {}", service.name, backend.name, backend.address), health(backend)];
     if let Some(exception) = &backend.exception {
@@ -90,7 +85,7 @@ fn of_backend(
         lines.push(backend.reason.clone());
     }
     let mut shares = Vec::new();
-    for window in told.windows(&service.name) {
+    for window in &service.windows {
         let part = window.backends.iter().find(|part| part.name == backend.name);
         let share = part.filter(|_| window.connections > 0).map(|part| part.share);
         shares.push(format!("{} in {} s", cells::percent(share), window.seconds));
