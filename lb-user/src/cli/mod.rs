@@ -11,6 +11,7 @@ mod output;
 mod place;
 mod probe;
 mod read;
+mod status;
 mod verify;
 
 use std::{path::PathBuf, pin::Pin, time::Duration};
@@ -77,7 +78,10 @@ enum Command {
         #[arg(long)]
         replace_data_path: bool,
     },
-    /// Show services and backends, their health and share
+    /// Show on one screen how everything is, what is wrong first
+    ///
+    /// Alerts, notices, backends that people took out, then the services. Those that are well are a line
+    /// each where the screen has no room for their backends; `-o wide` shows every backend.
     Status(Format),
     /// List, show, add, set and remove services
     #[command(subcommand)]
@@ -377,7 +381,7 @@ impl Cli {
             Command::Completions { shell } => return generate::completions(shell),
             Command::Man(args) => return generate::man(&args),
             Command::Doctor(format) => Box::pin(doctor::show(&paths, format.output)),
-            Command::Status(format) => Box::pin(read::status(&client, format.output)),
+            Command::Status(format) => Box::pin(status::show(&client, format.output)),
             Command::Service(ServiceCommand::List(format)) => {
                 Box::pin(read::services(&client, format.output))
             }

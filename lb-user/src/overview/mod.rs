@@ -72,7 +72,7 @@ pub fn notices(daemon: &Daemon) -> Vec<String> {
             "change {} by {} is rolled back in {} unless `evenkeel confirm` keeps it",
             waits.number,
             waits.who,
-            humantime::format_duration(std::time::Duration::from_secs(waits.seconds_left))
+            span(waits.seconds_left)
         )
     });
     let troubles = daemon.troubles.iter().cloned();
@@ -134,4 +134,25 @@ fn summary(status: &Status) -> String {
     let plural = if services == 1 { "" } else { "s" };
     let out = if out == 0 { String::new() } else { format!(", {out} taken out") };
     format!("{services} service{plural}, {active} of {backends} backends active{out}")
+}
+
+/// A span of time in its two largest units.
+#[must_use]
+pub fn span(seconds: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let first = UNITS.iter().position(|(size, _)| seconds >= *size).unwrap_or(UNITS.len() - 1);
+    let mut text = String::new();
+    let mut rest = seconds;
+    for (size, unit) in UNITS.iter().skip(first).take(2) {
+        let whole = rest / size;
+        rest %= size;
+        if whole > 0 || text.is_empty() {
+            if !text.is_empty() {
+                text.push(' ');
+            }
+            text.push_str(&whole.to_string());
+            text.push_str(unit);
+        }
+    }
+    text
 }

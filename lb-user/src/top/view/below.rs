@@ -74,12 +74,11 @@ fn of_backend(app: &App, service: &ServiceStatus, backend: &BackendStatus) -> Ve
     let mut lines =
         vec![format!("{}/{}  {}", service.name, backend.name, backend.address), health(backend)];
     if let Some(exception) = &backend.exception {
-        let span = |seconds| humantime::format_duration(std::time::Duration::from_secs(seconds));
         let until = match (&exception.until, exception.seconds_left) {
-            (Some(until), Some(left)) => format!("{} left, until {until}", span(left)),
+            (Some(until), Some(left)) => format!("{} left, until {until}", overview::span(left)),
             _ => "until somebody resumes it".to_owned(),
         };
-        lines.push(format!("{} for {}, {until}", backend.admin, span(exception.seconds)));
+        lines.push(format!("{} for {}, {until}", backend.admin, overview::span(exception.seconds)));
         lines.push(format!("by {}: {}", exception.by, exception.reason));
     } else if !backend.reason.is_empty() {
         lines.push(backend.reason.clone());
