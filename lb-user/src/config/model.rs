@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Forwarding, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier,
-    Verify, XdpMode, endpoint,
+    Verify, XdpMode, alerts::Alerts, endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
 
@@ -29,6 +29,8 @@ pub struct Config {
     pub tables: Tables,
     /// `[verify]`.
     pub verify: Verify,
+    /// `[alerts]`.
+    pub alerts: Alerts,
     /// Every `[[service]]`, in the order of the text.
     pub services: Vec<Service>,
 }

@@ -5,6 +5,7 @@
 
 mod administer;
 mod agents;
+mod alerts;
 mod apply;
 mod change;
 mod condition;
@@ -51,6 +52,7 @@ use self::{
 };
 use crate::{
     admin::{AdminState, store},
+    alerts::Desk,
     api::{
         Peer,
         model::{Alerts, Changed, Counters, Status},
@@ -121,6 +123,10 @@ pub struct Controller {
     meter: Meter,
     clock: Clock,
     last_look: Instant,
+    /// When the next look is due, and how late one was since the last facts.
+    look_due: Instant,
+    look_late: Duration,
+    alerts: Desk,
     next_reminder: Instant,
     audit: look::Audit,
     pins: pins::Keeper,
@@ -194,6 +200,9 @@ impl Controller {
             meter: Meter::default(),
             clock: Clock::new(),
             last_look: Instant::now(),
+            look_due: Instant::now(),
+            look_late: Duration::ZERO,
+            alerts: Desk::new(),
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
             pins: pins::Keeper::new(grip),
@@ -278,7 +287,7 @@ impl Controller {
             Command::Summary(reply) => drop(reply.send(self.summary())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
-            Command::Alerts(reply) => drop(reply.send(self.alerts())),
+            Command::Alerts(reply) => drop(reply.send(self.told_alerts())),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
@@ -368,6 +377,7 @@ impl Controller {
         self.agents_wanted = agents.iter().map(|(key, _)| key.clone()).collect();
         self.condition.agents.retain(|key, _| self.agents_wanted.contains(key));
         self.asked.set(agents);
+        self.alerts.follow(&config.alerts, Instant::now());
         let configured = config.services.iter().flat_map(|service| &service.backends);
         let retiring = self.applier.held().backends.values().map(|entry| entry.address.ip());
         let targets = configured.map(|backend| backend.address.ip()).chain(retiring).collect();

@@ -29,6 +29,10 @@ pub use self::{
     load::{Limit, LimitedBy},
     report::{Failure, Problem, ProblemKind, Report, ServiceReport, Share, Split},
 };
+pub(crate) use self::{
+    load::{Carrier, is_carried, most},
+    statistics::{CERTAIN, at_least},
+};
 use crate::{
     config::{Config, Scheduler, Service, Verify},
     plan::{self, BackendId, Facts, ServiceEntry, ServiceId, Standing, Tables},

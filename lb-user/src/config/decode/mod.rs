@@ -1,6 +1,7 @@
 //! From text to raw values: every value typed and spanned, every error collected. What needs more
 //! than one value to judge belongs to [`super::rules`].
 
+mod alerts;
 mod availability;
 mod health;
 mod prefixes;
@@ -29,6 +30,7 @@ pub(super) use self::{
     values::nearest,
 };
 use super::{
+    alerts::Alerts,
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
     model::{
@@ -48,6 +50,7 @@ pub(super) struct RawConfig {
     pub(super) tunnel_sources: Vec<Spanned<Prefix>>,
     pub(super) tables: Tables,
     verify: Verify,
+    alerts: Alerts,
     /// `None`: there is no valid `[node]`.
     pub(super) prefixes: Option<RawPrefixes>,
     pub(super) services: Vec<RawService>,
@@ -95,7 +98,7 @@ pub(super) struct RawBackend {
 
 const ROOT: Shape = Shape {
     header: "the configuration",
-    keys: &["node", "nat", "tunnel", "tables", "verify", "service"],
+    keys: &["node", "nat", "tunnel", "tables", "verify", "alerts", "service"],
     later: &["http"],
 };
 const NODE: Shape = Shape {
@@ -145,6 +148,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         tunnel_sources: Vec::new(),
         tables: Tables::default(),
         verify: verify::decode(sink, &root),
+        alerts: alerts::decode(sink, &root, files.folder()),
         prefixes: None,
         services: Vec::new(),
         xdp_mode: XdpMode::default(),
@@ -232,6 +236,7 @@ impl RawConfig {
             },
             tables: self.tables,
             verify: self.verify,
+            alerts: self.alerts,
             tunnel: tunnel(self.tunnel_sources),
             services: self
                 .services
