@@ -23,13 +23,16 @@ pub async fn show(client: &Client, format: Output) -> Result<()> {
     let mut text = String::new();
     if told.alerts.is_empty() {
         text.push_str("no alert\n");
+    } else if format == Output::Wide {
+        text.push_str(&table(&told.alerts));
     } else {
-        text.push_str(&table(&told.alerts, format));
+        let told: Vec<_> = told.alerts.iter().map(paragraph).collect();
+        text.push_str(&told.join("\n"));
     }
     if format == Output::Wide {
         if !told.cleared.is_empty() {
             text.push_str("\ncleared within the last hour:\n");
-            text.push_str(&table(&told.cleared, format));
+            text.push_str(&table(&told.cleared));
         }
         for delivery in &told.deliveries {
             writeln!(text, "\n{}", delivered(delivery))?;
@@ -46,25 +49,32 @@ pub async fn show(client: &Client, format: Output) -> Result<()> {
     output::print(&text)
 }
 
-fn table(alerts: &[Alert], format: Output) -> String {
-    let mut heads = vec!["SEVERITY", "ALERT", "SINCE", ">FOR", "SUMMARY", "PAGE"];
-    if format == Output::Wide {
-        heads.insert(5, "EVIDENCE");
-    }
+/// An alert in a few lines, which fit a terminal: a table of sentences would not.
+fn paragraph(alert: &Alert) -> String {
+    let mut head = output::table(&["SEVERITY", "ALERT", "SINCE"]);
+    let lasts = output::span(alert.since_seconds);
+    let since = format!("since {} ({lasts})", alert.since);
+    head.add_row([severity(alert.severity), Cell::new(&alert.id), Cell::new(since)]);
+    // Without the heads: each line says itself what it is.
+    let head = output::rendered(&head);
+    let head = head.split_once('\n').map_or("", |(_, row)| row);
+    let (summary, page, evidence) = (&alert.summary, &alert.page, evidence(alert));
+    format!("{head}  {summary}\n  {evidence}\n  {page}\n")
+}
+
+fn table(alerts: &[Alert]) -> String {
+    let heads = ["SEVERITY", "ALERT", "SINCE", ">FOR", "SUMMARY", "EVIDENCE", "PAGE"];
     let mut table = output::table(&heads);
     for alert in alerts {
-        let mut row = vec![
+        table.add_row([
             severity(alert.severity),
             Cell::new(&alert.id),
             Cell::new(&alert.since),
             Cell::new(output::span(alert.since_seconds)),
             Cell::new(&alert.summary),
+            Cell::new(evidence(alert)),
             Cell::new(&alert.page),
-        ];
-        if format == Output::Wide {
-            row.insert(5, Cell::new(evidence(alert)));
-        }
-        table.add_row(row);
+        ]);
     }
     output::rendered(&table)
 }
