@@ -5,16 +5,20 @@ mod alerts;
 mod client;
 pub mod configuration;
 mod connections;
+pub mod events;
 mod groups;
 mod health;
+pub mod listing;
 pub mod model;
 mod peer;
 mod problem;
 mod server;
+pub mod stream;
 
 pub use self::{
     access::Access,
     client::{Client, ClientError},
+    connections::serve_on,
     peer::Peer,
     problem::Problem,
     server::{Socket, bind, serve},

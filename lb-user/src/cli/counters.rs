@@ -105,6 +105,8 @@ fn rates(old: &Counters, new: &Counters, seconds: f64) -> Counters {
             now.redispatched = per_second(now.redispatched, then.redispatched);
             now.reset = per_second(now.reset, then.reset);
             now.evicted = per_second(now.evicted, then.evicted);
+            backend.handshake_microseconds =
+                per_second(backend.handshake_microseconds, earlier.handshake_microseconds);
             for (now, then) in backend.handshakes.iter_mut().zip(&earlier.handshakes) {
                 now.count = per_second(now.count, then.count);
             }

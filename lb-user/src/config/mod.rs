@@ -15,6 +15,7 @@ mod diagnostic;
 pub mod edit;
 mod endpoint;
 mod host;
+mod http;
 mod index;
 mod model;
 mod prefix;
@@ -38,6 +39,7 @@ pub use self::{
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
     host::HostFacts,
+    http::Http,
     index::Index,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, Passive, PortRange, Probe,

@@ -7,15 +7,46 @@ use std::{
 
 use lb_common::counters::BackendCounters;
 
-use super::{Controller, condition, look::FULL, probes::BackendKey};
+use super::{
+    Controller, condition,
+    look::FULL,
+    probes::BackendKey,
+    windows::{Piece, SECONDS},
+};
 use crate::{
     admin::AdminState,
-    alerts::facts::{BackendFacts, Counts, Facts, ServiceFacts, TableFacts},
+    alerts::{
+        Change, Severity,
+        facts::{BackendFacts, Counts, Facts, ServiceFacts, TableFacts, WindowFacts},
+    },
     api::model::{Alert, Alerts, Interface},
     config::{Backend, Service, Tier},
+    events::{Kind, Note},
     health::{Health, Wants},
     plan::{BackendId, Index},
+    statistics::Sample,
 };
+
+/// Time between two looks at the windows at the least, and the part of the time that they may take at the
+/// most: with many backends they are much to add up.
+const BETWEEN: Duration = Duration::from_secs(2);
+const DUTY: u32 = 50;
+
+/// How the connections of the services were shared out, as it was last looked at.
+#[derive(Debug, Default)]
+pub struct Balance {
+    windows: HashMap<String, [Option<Measured>; 3]>,
+    next: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Measured {
+    connections: u64,
+    index: f64,
+    variation: f64,
+    most: String,
+    fair: f64,
+}
 
 /// What the facts of all backends need.
 struct Sources<'a> {
@@ -23,6 +54,7 @@ struct Sources<'a> {
     counters: &'a HashMap<BackendId, BackendCounters>,
     flapping: HashSet<BackendKey>,
     active: HashSet<BackendId>,
+    balance: &'a Balance,
     now: Instant,
 }
 
@@ -39,13 +71,39 @@ impl Controller {
         let look_late = std::mem::take(&mut self.look_late);
         // Out of the way, for the facts borrow the rest.
         let mut desk = std::mem::take(&mut self.alerts);
+        let mut balance = std::mem::take(&mut self.balance);
+        if balance.next.is_none_or(|next| now >= next) {
+            balance.windows = self.measure();
+            balance.next = Some(Instant::now() + BETWEEN.max(now.elapsed() * DUTY));
+        }
         let edited = self.configuration.edited();
-        let mut facts = self.facts(counters, now);
+        let mut facts = self.facts(counters, &balance, now);
         facts.look_late = look_late;
         facts.deliveries = desk.deliveries();
         facts.edited = edited.as_ref().map(|edited| (edited.file.as_str(), edited.what.as_str()));
-        desk.note(&facts, &self.loaded.config.alerts, now, self.clock.now());
+        let changes = desk.note(&facts, &self.loaded.config.alerts, now, self.clock.now());
         self.alerts = desk;
+        self.balance = balance;
+        for change in &changes {
+            self.events.note(event(change));
+        }
+    }
+
+    /// How each service's connections were shared out.
+    fn measure(&self) -> HashMap<String, [Option<Measured>; 3]> {
+        let (totals, held) = (self.windows.totals(), self.applier.held().index());
+        let services = self.loaded.config.services.iter();
+        let measured = services.map(|service| {
+            let of = |piece: &Piece| {
+                let ids = service.backends.iter().filter_map(|backend| {
+                    let (id, _) = held.backend(&service.name, &backend.name)?;
+                    Some((&*backend.name, piece.of(id)))
+                });
+                measured(ids.map(|(name, amount)| (name, amount.connections, amount.fair)))
+            };
+            (service.name.clone(), totals.each_ref().map(of))
+        });
+        measured.collect()
     }
 
     /// The alerts that are raised.
@@ -61,6 +119,7 @@ impl Controller {
     fn facts<'a>(
         &'a self,
         counters: &'a HashMap<BackendId, BackendCounters>,
+        balance: &'a Balance,
         now: Instant,
     ) -> Facts<'a> {
         let reader = self.monitor.reader();
@@ -70,10 +129,11 @@ impl Controller {
             counters,
             flapping: reader.held(),
             active: rings.copied().collect(),
+            balance,
             now,
         };
         let services = self.loaded.config.services.iter();
-        let attached = self.events.attached.borrow();
+        let attached = self.sources.attached.borrow();
         let broken = attached.iter().filter(|attachment| attachment.problem.is_some());
         let verdicts = self.applier.dataplane().verdicts().unwrap_or_default();
         let refused = verdicts.iter().find(|(name, _)| *name == FULL);
@@ -105,10 +165,23 @@ impl Controller {
         sources: &Sources<'a>,
     ) -> ServiceFacts<'a> {
         let backends = service.backends.iter();
+        let mut windows = [None; 3];
+        if let Some(measured) = sources.balance.windows.get(&service.name) {
+            for ((window, measured), seconds) in windows.iter_mut().zip(measured).zip(SECONDS) {
+                *window = measured.as_ref().map(|measured| WindowFacts {
+                    seconds,
+                    connections: measured.connections,
+                    index: measured.index,
+                    variation: measured.variation,
+                    most: &measured.most,
+                    fair: measured.fair,
+                });
+            }
+        }
         ServiceFacts {
             name: &service.name,
             min_active: service.availability.min_active,
-            windows: [None; 3],
+            windows,
             backends: backends
                 .map(|backend| self.backend_facts(service, backend, sources))
                 .collect(),
@@ -182,5 +255,44 @@ impl Controller {
             why.push(format!("its address {}", lost.why));
         }
         why.join("; ")
+    }
+}
+
+/// How connections were shared out over backends, each with its name, its connections and those that its
+/// fair share was. `None` where there were none.
+fn measured<'a>(backends: impl Iterator<Item = (&'a str, u64, f64)>) -> Option<Measured> {
+    let due: Vec<_> = backends.filter(|(_, _, fair)| *fair > 0.0).collect();
+    let weights: Vec<f64> = due.iter().map(|(_, _, fair)| *fair).collect();
+    let counts: Vec<u64> = due.iter().map(|(_, count, _)| *count).collect();
+    let connections = counts.iter().sum();
+    if connections == 0 {
+        return None;
+    }
+    let sample = Sample { weights: &weights, counts: &counts, draws: 1.0 };
+    let over = sample.over_fair().into_iter().enumerate();
+    let (most, index) = over.max_by(|(_, one), (_, other)| one.total_cmp(other))?;
+    let fair = weights[most] / weights.iter().sum::<f64>();
+    let variation = sample.variation();
+    Some(Measured { connections, index, variation, most: due[most].0.to_owned(), fair })
+}
+
+/// What the events say of an alert.
+fn event(change: &Change) -> Note {
+    let alert = change.alert();
+    let (kind, does) = match change {
+        Change::Raised(_) => (Kind::AlertRaised, "raised"),
+        Change::Cleared(_) => (Kind::AlertCleared, "cleared"),
+    };
+    let note = Note::new(kind, format!("alert {} {does}: {}", alert.id, alert.summary));
+    let note = note.because(&alert.summary);
+    let note = match (&alert.service, &alert.backend) {
+        (Some(service), Some(backend)) => note.backend(service, backend),
+        (Some(service), None) => note.service(service),
+        _ => note,
+    };
+    match (change, alert.severity) {
+        (Change::Raised(_), Severity::Critical) => note.error(),
+        (Change::Raised(_), Severity::Warning) => note.warning(),
+        _ => note,
     }
 }

@@ -15,13 +15,16 @@ mod history;
 mod interfaces;
 mod load;
 mod look;
+mod news;
 mod passive;
 mod pins;
 mod probes;
+mod pulse;
 mod ramp;
 mod report;
 mod start;
 mod sweep;
+mod windows;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -58,8 +61,11 @@ use crate::{
         model::{Alerts, Changed, Counters, Status},
     },
     config::{HostFacts, Loaded},
+    connections::Directory,
     dataplane::Lifetimes,
+    events::{Events, Kind, Note},
     health::{self, AgentChange, Agents, Health, Monitor},
+    http,
     loader::{Grip, Interfaces, Sizes},
     nexthop::{self, Resolver, Unresolved},
     plan::{self, BackendId, Facts, ServiceId, Tables, Way},
@@ -73,12 +79,16 @@ const SETTLING: Duration = Duration::from_secs(1);
 pub enum Command {
     /// How things stand, in one line.
     Summary(oneshot::Sender<String>),
+    /// What keeps the data path from balancing as it should; empty: nothing.
+    Readiness(oneshot::Sender<Vec<String>>),
     /// The state of everything.
     Status(oneshot::Sender<Result<Status>>),
     /// The counters.
     Counters(oneshot::Sender<Result<Counters>>),
     /// What is wrong, and what was lately.
     Alerts(oneshot::Sender<Alerts>),
+    /// The names of services and backends by their ids.
+    Directory(oneshot::Sender<Directory>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -103,6 +113,10 @@ pub struct Setup {
     pub connections: Arc<Connections>,
     /// The grip on the pins.
     pub grip: Grip,
+    /// The listener for readers.
+    pub http: http::Handle,
+    /// Where changes are noted.
+    pub events: Events,
 }
 
 /// The controller.
@@ -121,12 +135,15 @@ pub struct Controller {
     monitor: Monitor<BackendKey>,
     condition: Condition,
     meter: Meter,
+    windows: windows::Windows,
+    pulse: pulse::Pulse,
     clock: Clock,
     last_look: Instant,
     /// When the next look is due, and how late one was since the last facts.
     look_due: Instant,
     look_late: Duration,
     alerts: Desk,
+    balance: alerts::Balance,
     next_reminder: Instant,
     audit: look::Audit,
     pins: pins::Keeper,
@@ -138,8 +155,11 @@ pub struct Controller {
     retired: Retired,
     entries: u64,
     started: Instant,
+    sources: Sources,
     events: Events,
+    told: news::Told,
     configuration: configuration::Keeper,
+    http: http::Handle,
 }
 
 /// A backend's address that no way leads to.
@@ -150,13 +170,25 @@ struct Lost {
     said: bool,
 }
 
-/// Where the controller's events come from.
-struct Events {
+/// Where what happens comes from.
+struct Sources {
     health: mpsc::Receiver<health::Change<BackendKey>>,
     agents: mpsc::Receiver<AgentChange<BackendKey>>,
     next_hops: mpsc::Receiver<nexthop::Update>,
     swept: mpsc::Receiver<Swept>,
     attached: Interfaces,
+}
+
+/// What the controller handles, one at a time.
+enum Event {
+    Command(Command),
+    Health(health::Change<BackendKey>),
+    Agent(AgentChange<BackendKey>),
+    NextHop(nexthop::Update),
+    Swept(Swept),
+    Attached,
+    Look,
+    ConfigurationDue,
 }
 
 /// Since when ids wait for their last connection.
@@ -174,13 +206,15 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip } = setup;
+        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, http, events } =
+            setup;
         let (exceptions, unreadable) = store::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
-            error!("{unreadable}");
+            events.tell(Note::new(Kind::Trouble, unreadable).error());
         }
-        let configuration = configuration::Keeper::open(&state_dir, &path, &loaded)?;
+        let configuration = configuration::Keeper::open(&state_dir, &path, &loaded, &events)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
+        let told = news::Told::known(applier.held());
         let (health_changes, health_events) = mpsc::channel(1024);
         let (agent_changes, agent_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
@@ -198,11 +232,14 @@ impl Controller {
                 ..Condition::default()
             },
             meter: Meter::default(),
+            windows: windows::Windows::default(),
+            pulse: pulse::Pulse::default(),
             clock: Clock::new(),
             last_look: Instant::now(),
             look_due: Instant::now(),
             look_late: Duration::ZERO,
             alerts: Desk::new(),
+            balance: alerts::Balance::default(),
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
             pins: pins::Keeper::new(grip),
@@ -225,14 +262,17 @@ impl Controller {
             retired: Retired::default(),
             entries: 0,
             started: Instant::now(),
-            events: Events {
+            sources: Sources {
                 health: health_events,
                 agents: agent_events,
                 next_hops,
                 swept,
                 attached,
             },
+            told,
+            events,
             configuration,
+            http,
         };
         controller.end_exceptions();
         controller.follow_configuration();
@@ -247,47 +287,69 @@ impl Controller {
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut next_look = Instant::now();
         loop {
-            tokio::select! {
+            let event = tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.command(command).await,
+                    Some(command) => Event::Command(command),
                     None => return self.say_goodbye(),
                 },
-                Some(change) = self.events.health.recv() => {
-                    self.note_health(change);
-                    while let Ok(change) = self.events.health.try_recv() {
-                        self.note_health(change);
-                    }
-                    self.update();
-                }
-                Some(change) = self.events.agents.recv() => {
-                    self.note_agent(change);
-                    while let Ok(change) = self.events.agents.try_recv() {
-                        self.note_agent(change);
-                    }
-                    self.update();
-                }
-                Some(update) = self.events.next_hops.recv() => {
-                    self.note_next_hop(update);
-                    while let Ok(update) = self.events.next_hops.try_recv() {
-                        self.note_next_hop(update);
-                    }
-                    self.update();
-                }
-                Some(swept) = self.events.swept.recv() => self.note_swept(&swept),
-                Ok(()) = self.events.attached.changed() => self.note_interfaces(),
-                () = tokio::time::sleep_until(next_look.into()) => next_look = self.look(),
-                () = self.configuration.due() => self.configuration_due(),
+                Some(change) = self.sources.health.recv() => Event::Health(change),
+                Some(change) = self.sources.agents.recv() => Event::Agent(change),
+                Some(update) = self.sources.next_hops.recv() => Event::NextHop(update),
+                Some(swept) = self.sources.swept.recv() => Event::Swept(swept),
+                Ok(()) = self.sources.attached.changed() => Event::Attached,
+                () = tokio::time::sleep_until(next_look.into()) => Event::Look,
+                () = self.configuration.due() => Event::ConfigurationDue,
+            };
+            let began = Instant::now();
+            if let Some(next) = self.handle(event).await {
+                next_look = next;
             }
+            self.pulse.note(began.elapsed());
         }
+    }
+
+    /// Handles an event, and those of its kind that wait; tells when to look again where it was a look.
+    async fn handle(&mut self, event: Event) -> Option<Instant> {
+        match event {
+            Event::Command(command) => self.command(command).await,
+            Event::Health(change) => {
+                self.note_health(change);
+                while let Ok(change) = self.sources.health.try_recv() {
+                    self.note_health(change);
+                }
+                self.update();
+            }
+            Event::Agent(change) => {
+                self.note_agent(change);
+                while let Ok(change) = self.sources.agents.try_recv() {
+                    self.note_agent(change);
+                }
+                self.update();
+            }
+            Event::NextHop(update) => {
+                self.note_next_hop(update);
+                while let Ok(update) = self.sources.next_hops.try_recv() {
+                    self.note_next_hop(update);
+                }
+                self.update();
+            }
+            Event::Swept(swept) => self.note_swept(&swept),
+            Event::Attached => self.note_interfaces(),
+            Event::Look => return Some(self.look()),
+            Event::ConfigurationDue => self.configuration_due(),
+        }
+        None
     }
 
     async fn command(&mut self, command: Command) {
         // A client that went away meanwhile needs no answer.
         match command {
             Command::Summary(reply) => drop(reply.send(self.summary())),
+            Command::Readiness(reply) => drop(reply.send(self.readiness())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Alerts(reply) => drop(reply.send(self.told_alerts())),
+            Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
@@ -324,6 +386,7 @@ impl Controller {
         self.note_joined();
         self.note_retired();
         self.note_timing();
+        self.tell_changes();
     }
 
     /// Notes who gets new connections: from now on its share grows.
@@ -364,6 +427,7 @@ impl Controller {
     /// Starts and stops probes and resolutions as the configuration says.
     fn follow_configuration(&mut self) {
         let config = &self.loaded.config;
+        self.http.listen(config.http.listen);
         let Condition { health, exceptions, .. } = &self.condition;
         let mut probes =
             probes::wanted(config, |key| health.get(key).copied().unwrap_or(Health::Unknown));
@@ -394,20 +458,25 @@ impl Controller {
         {
             return;
         }
-        let (service, backend) = (&key.0, &key.1);
+        let note = Note::new(Kind::Health, format!("backend is {to}, was {from}: {reason}"));
+        let note = note.backend(&key.0, &key.1).because(reason);
+        self.told.doubt(&key.0);
         if to == Health::Down {
-            warn!(service, backend, "backend is {to}, was {from}: {reason}");
+            self.events.tell(note.warning());
             self.has_failed(&key);
         } else {
-            info!(service, backend, "backend is {to}, was {from}: {reason}");
+            self.events.tell(note);
         }
+        self.condition.note_change(&key);
         self.condition.health.insert(key, to);
     }
 
     fn note_next_hop(&mut self, update: nexthop::Update) {
         match update.next_hop {
             Ok(next_hop) => {
-                self.unresolved.remove(&update.target);
+                if self.unresolved.remove(&update.target).is_some_and(|lost| lost.said) {
+                    self.note_way(update.target, None);
+                }
                 let hop = Hop {
                     interface: next_hop.ifindex,
                     source: next_hop.source_mac,
@@ -450,17 +519,25 @@ impl Controller {
 
     /// Warns of addresses that no way has led to for a while.
     fn say_what_is_lost(&mut self) {
+        let mut news = Vec::new();
         for (target, lost) in &mut self.unresolved {
             if !lost.said && lost.since.elapsed() >= SETTLING {
                 warn!(backend = %target, "no way there: it {}", lost.why);
                 lost.said = true;
+                news.push((*target, lost.why.to_string()));
             }
+        }
+        for (target, why) in news {
+            self.note_way(target, Some(why));
         }
     }
 
     /// Frees the ids whose last connection is gone.
     fn note_swept(&mut self, swept: &Swept) {
         self.entries = swept.census.entries;
+        for correction in &swept.corrections {
+            self.tell_corrected(correction);
+        }
         self.say_what_is_lost();
         self.note_host();
         let before = |since: &Instant| *since < swept.began;

@@ -8,7 +8,10 @@ use std::{
 use anyhow::Result;
 use lb_common::counters::BackendCounters as Raw;
 
-use super::{Controller, Lost, condition};
+use super::{
+    Controller, Lost, condition,
+    windows::{self, Piece},
+};
 use crate::{
     api::model::{
         BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus, Failures,
@@ -43,9 +46,17 @@ impl Controller {
         format!("{services} {word}, {active} of {backends} backends active{out}")
     }
 
+    /// What keeps the data path from balancing as it should; empty: nothing.
+    pub(super) fn readiness(&self) -> Vec<String> {
+        let attached = self.sources.attached.borrow();
+        let unattached = attached.iter().filter_map(|attachment| attachment.problem.clone());
+        let behind = "the last change of the kernel's tables failed; see the daemon's log";
+        unattached.chain(self.audit.is_behind.then(|| behind.to_owned())).collect()
+    }
+
     /// The state of everything.
     pub(super) fn status(&self) -> Result<Status> {
-        let attached = self.events.attached.borrow().clone();
+        let attached = self.sources.attached.borrow().clone();
         let interfaces = attached.into_iter().map(|attachment| Interface {
             name: attachment.name,
             mode: attachment.mode.to_owned(),
@@ -54,6 +65,7 @@ impl Controller {
         let daemon = Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
+            started_seconds: self.clock.since_epoch(self.started.elapsed()),
             interfaces: interfaces.collect(),
             layout: lb_common::names::LAYOUT_VERSION,
             config: self.path.display().to_string(),
@@ -64,11 +76,13 @@ impl Controller {
                 at: humantime::format_rfc3339_seconds(*at).to_string(),
                 what: what.clone(),
             }),
+            http: self.http.address().map(|address| format!("http://{address}/")),
             config_edited: self.configuration.edited(),
             confirmation: self.configuration.confirmation(),
             troubles: self.troubles(),
         };
         let held = self.applier.held().index();
+        let totals = self.windows.totals();
         let services = self.loaded.config.services.iter();
         let removed = self.removed().map(|(id, entry)| {
             Ok(Removed {
@@ -81,7 +95,7 @@ impl Controller {
         Ok(Status {
             daemon,
             services: services
-                .map(|service| self.service_status(service, &held))
+                .map(|service| self.service_status(service, &held, &totals))
                 .collect::<Result<_>>()?,
             removed: removed.collect::<Result<_>>()?,
             alerts: self.raised(),
@@ -91,10 +105,16 @@ impl Controller {
     /// What keeps the daemon from working as it should.
     fn troubles(&self) -> Vec<String> {
         let pins = self.pins.lost().map(ToOwned::to_owned);
-        [pins, self.configuration.unrecorded()].into_iter().flatten().collect()
+        let (history, events) = (self.configuration.unrecorded(), self.events.trouble());
+        [pins, history, events, self.http.trouble()].into_iter().flatten().collect()
     }
 
-    fn service_status(&self, service: &Service, held: &Index<'_>) -> Result<ServiceStatus> {
+    fn service_status(
+        &self,
+        service: &Service,
+        held: &Index<'_>,
+        totals: &[Piece; 3],
+    ) -> Result<ServiceStatus> {
         let kind = service.health.kind();
         let probe = service.health.timing().map_or_else(
             || kind.to_owned(),
@@ -111,6 +131,8 @@ impl Controller {
             Place { id: known, slots, all: ring.len() }
         };
         let backends = service.backends.iter();
+        let id = |backend: &Backend| held.backend(&service.name, &backend.name).map(|(id, _)| id);
+        let ids: Vec<_> = backends.clone().map(|backend| (&*backend.name, id(backend))).collect();
         Ok(ServiceStatus {
             name: service.name.clone(),
             address: shown(service.address),
@@ -118,6 +140,8 @@ impl Controller {
             forwarding: service.forwarding,
             scheduler: service.scheduler,
             probe,
+            min_active: service.availability.min_active,
+            windows: windows::of_service(totals, &ids),
             backends: backends
                 .map(|backend| self.backend_status(service, backend, &of(backend)))
                 .collect::<Result<_>>()?,
@@ -174,6 +198,12 @@ impl Controller {
             reason: reason.join("; "),
             agent: agent.map(ToString::to_string),
             health_seconds: probe.as_ref().map(|probe| probe.stands.elapsed().as_secs()),
+            since_change_seconds: self
+                .condition
+                .changed(&key)
+                .unwrap_or(self.started)
+                .elapsed()
+                .as_secs(),
             probe_milliseconds: probe
                 .and_then(|probe| probe.latency)
                 .map(|latency| latency.as_secs_f64() * 1000.0),
@@ -206,6 +236,7 @@ impl Controller {
         });
         let verdicts = self.applier.dataplane().verdicts()?;
         Ok(Counters {
+            controller: self.pulse.times(),
             services: services.collect::<Result<_>>()?,
             verdicts: verdicts
                 .into_iter()
@@ -239,6 +270,7 @@ fn counters(name: String, address: String, raw: Raw) -> BackendCounters {
             reset: raw.reset,
             evicted: raw.evicted,
         },
+        handshake_microseconds: raw.handshake_microseconds,
         handshakes: handshakes(&raw),
     }
 }

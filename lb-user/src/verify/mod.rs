@@ -2,7 +2,7 @@
 //!
 //! The program is loaded with tables of its own and attached nowhere; the kernel's test-run gives it the
 //! clients' packets (`traffic`) and transmits nothing (`engine`). What it did is judged by pure functions:
-//! `statistics` on the shares, `load` on what backends carry, both put together by `judge`. Nothing here
+//! [`statistics`](crate::statistics) on the shares, `load` on what backends carry, both put together by `judge`. Nothing here
 //! knows the daemon, or asks the host for routes: every backend counts as up and reachable.
 
 mod candidate;
@@ -11,13 +11,13 @@ mod judge;
 mod junit;
 mod load;
 mod report;
-mod statistics;
 mod traffic;
 
 use std::{net::SocketAddr, time::Instant};
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use self::load::{Carrier, is_carried, most};
 use self::{
     candidate::{UP, facts, lenient, unlimited},
     engine::{Engine, Run},
@@ -28,10 +28,6 @@ pub use self::{
     junit::junit,
     load::{Limit, LimitedBy},
     report::{Failure, Problem, ProblemKind, Report, ServiceReport, Share, Split},
-};
-pub(crate) use self::{
-    load::{Carrier, is_carried, most},
-    statistics::{CERTAIN, at_least},
 };
 use crate::{
     config::{Config, Scheduler, Service, Verify},

@@ -7,7 +7,7 @@ use super::{
     },
     CERTAIN, Finding, LOWER,
 };
-use crate::{config::alerts::Alerts, verify::at_least};
+use crate::{config::alerts::Alerts, statistics::at_least};
 
 pub(super) fn judge(found: &mut Vec<Finding>, service: &ServiceFacts<'_>, config: &Alerts) {
     let threshold = config.imbalance.get();

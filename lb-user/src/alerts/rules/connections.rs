@@ -9,7 +9,7 @@ use super::{
     },
     CERTAIN, Finding, LOWER,
 };
-use crate::{config::alerts::Alerts, verify::at_least};
+use crate::{config::alerts::Alerts, statistics::at_least};
 
 /// More of the connections fail than this many times what is usual.
 const TIMES: f64 = 3.0;

@@ -21,7 +21,7 @@ use crate::{api::model::Evidence, config::alerts::Alerts, plan::BackendId};
 /// Of the threshold at which an alert rises, what is left when it clears.
 const LOWER: f64 = 0.7;
 /// How improbable what was seen must be by chance alone.
-const CERTAIN: f64 = crate::verify::CERTAIN;
+const CERTAIN: f64 = crate::statistics::CERTAIN;
 
 /// What a rule found wrong.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,6 +4,7 @@
 mod alerts;
 mod availability;
 mod health;
+mod http;
 mod prefixes;
 mod section;
 mod service;
@@ -33,6 +34,7 @@ use super::{
     alerts::Alerts,
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
+    http::Http,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables,
         Timeouts, Tunnel,
@@ -49,6 +51,7 @@ pub(super) struct RawConfig {
     pub(super) source_ports: Option<Spanned<PortRange>>,
     pub(super) tunnel_sources: Vec<Spanned<Prefix>>,
     pub(super) tables: Tables,
+    http: Http,
     verify: Verify,
     alerts: Alerts,
     /// `None`: there is no valid `[node]`.
@@ -98,8 +101,8 @@ pub(super) struct RawBackend {
 
 const ROOT: Shape = Shape {
     header: "the configuration",
-    keys: &["node", "nat", "tunnel", "tables", "verify", "alerts", "service"],
-    later: &["http"],
+    keys: &["node", "nat", "tunnel", "tables", "http", "verify", "alerts", "service"],
+    later: &[],
 };
 const NODE: Shape = Shape {
     header: "[node]",
@@ -147,6 +150,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         source_ports: None,
         tunnel_sources: Vec::new(),
         tables: Tables::default(),
+        http: http::decode(sink, &root),
         verify: verify::decode(sink, &root),
         alerts: alerts::decode(sink, &root, files.folder()),
         prefixes: None,
@@ -235,6 +239,7 @@ impl RawConfig {
                 source_ports: self.source_ports.map(Spanned::into_inner).unwrap_or_default(),
             },
             tables: self.tables,
+            http: self.http,
             verify: self.verify,
             alerts: self.alerts,
             tunnel: tunnel(self.tunnel_sources),
