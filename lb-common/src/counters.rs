@@ -29,6 +29,8 @@ pub struct BackendCounters {
     pub redispatched: u64,
     /// Unconfirmed connections that made room for newer ones.
     pub evicted: u64,
+    /// Microseconds from SYN to SYN-ACK, added up over the handshakes counted below.
+    pub handshake_microseconds: u64,
     /// Times from SYN to SYN-ACK: see [`handshake_bucket`].
     pub handshakes: [u64; HANDSHAKE_BUCKETS],
 }
@@ -60,6 +62,7 @@ impl BackendCounters {
         self.unanswered += other.unanswered;
         self.redispatched += other.redispatched;
         self.evicted += other.evicted;
+        self.handshake_microseconds += other.handshake_microseconds;
         for (bucket, other) in self.handshakes.iter_mut().zip(other.handshakes) {
             *bucket += other;
         }

@@ -3,7 +3,7 @@
 /// Version of the maps' layout, raised with every change of a map's type, sizes, or of what its values
 /// mean, such as verdicts' numbers. A controller takes over pinned maps of its own version only; which
 /// maps a version changed is noted at each of them in `lb-user/src/dataplane/layout.rs`.
-pub const LAYOUT_VERSION: u32 = if cfg!(feature = "next-layout") { 4 } else { 3 };
+pub const LAYOUT_VERSION: u32 = if cfg!(feature = "next-layout") { 5 } else { 4 };
 
 /// The version that changed [`crate::client::Affinity`].
 pub const AFFINITIES_SINCE: u32 = if cfg!(feature = "next-layout") { LAYOUT_VERSION } else { 2 };

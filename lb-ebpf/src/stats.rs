@@ -85,9 +85,11 @@ pub fn evicted(backend: u32) {
     count(backend, |counters| &mut counters.evicted);
 }
 
-/// Counts the time that a backend took to answer.
+/// Counts the time that a backend took to answer. Only packets do that, so nothing interrupts it.
 #[inline(always)]
 pub fn handshake(backend: u32, microseconds: u32) {
-    let bucket = handshake_bucket(microseconds) & (HANDSHAKE_BUCKETS - 1);
-    count(backend, |counters| &mut counters.handshakes[bucket]);
+    if let Some(counters) = maps::counters(backend) {
+        counters.handshakes[handshake_bucket(microseconds) & (HANDSHAKE_BUCKETS - 1)] += 1;
+        counters.handshake_microseconds += u64::from(microseconds);
+    }
 }

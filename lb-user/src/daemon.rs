@@ -35,6 +35,7 @@ use crate::{
     config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
     controller::{Command, Connections, Controller, Setup, configuration::pending},
     events::{Events, Kind, Note},
+    http,
     loader::{self, Attachments, Datapath, Grip, Manner, Pins},
     lock,
 };
@@ -250,7 +251,12 @@ async fn control(
         attachments.attach().await.map_err(StartFailed::BeforeTraffic)?;
     }
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
+    let (http, readers) = http::listener();
+    let connections =
+        Arc::new(Connections { table: connections, programs, capacity: sizes.connections });
+    let table = Arc::clone(&connections);
     let setup = Setup {
+        http,
         grip,
         path: paths.config.clone(),
         state_dir: paths.state_dir.clone(),
@@ -258,11 +264,7 @@ async fn control(
         sizes,
         interfaces: node.interfaces,
         events: events.clone(),
-        connections: Arc::new(Connections {
-            table: connections,
-            programs,
-            capacity: sizes.connections,
-        }),
+        connections,
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
@@ -292,10 +294,11 @@ async fn control(
     let version = env!("CARGO_PKG_VERSION");
     events.note(Note::new(Kind::Started, format!("evenkeel {version} started: {over}")));
     let control = tokio::spawn(controller.run(queue));
+    tokio::spawn(readers.serve(commands.downgrade(), events.clone()));
     // Without a sender of its own: the controller ends with the API.
     tokio::spawn(reload_on(reloads, commands.downgrade()));
     tokio::spawn(manager::tell(commands.downgrade()));
-    let served = api::serve(socket, commands, events, stop).await;
+    let served = api::serve(socket, commands, events, table, stop).await;
     manager::stopping();
     // The last sender went with the server, so the controller ends.
     let ended = control.await.context("the controller ended by itself");

@@ -4,13 +4,16 @@
 //! `dataplane` (the kernel's tables). The way of a fact: `health` and `nexthop` → `controller`.
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
 //! the backends' side of the tunnels, a small program of its own. `verify` tries a configuration on the
-//! real program, beside whatever runs. `doctor` examines the host.
+//! real program, beside whatever runs. `doctor` examines the host. `http` shows readers metrics and the
+//! dashboard. `connections` looks through the table of connections for people.
 
 pub mod admin;
+pub mod alerts;
 pub mod api;
 pub mod bpf;
 pub mod cli;
 pub mod config;
+pub mod connections;
 pub mod controller;
 pub mod daemon;
 pub mod dataplane;
@@ -18,9 +21,13 @@ pub mod decap;
 pub mod doctor;
 pub mod events;
 pub mod health;
+pub mod http;
 pub mod loader;
 mod lock;
 mod netdevice;
 pub mod nexthop;
+pub mod overview;
 pub mod plan;
+mod statistics;
+pub mod top;
 pub mod verify;

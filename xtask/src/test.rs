@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 13] = [
+const PROGRAMS: [(&str, &[&str]); 16] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -26,6 +26,11 @@ const PROGRAMS: [(&str, &[&str]); 13] = [
     ("man", &["man-db"]),
     // It checks and tries the alert rules.
     ("promtool", &["prometheus"]),
+    // The dashboard is looked at.
+    ("chromium", &["chromium"]),
+    ("node", &["nodejs"]),
+    // `top` is typed at and looked at.
+    ("tmux", &["tmux"]),
 ];
 
 /// Programs whose packages bring a service that starts by itself, and that service.

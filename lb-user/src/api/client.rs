@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -126,6 +127,40 @@ impl Client {
         let body = response.into_body().collect().await.map_err(|error| garbled(&error))?;
         connection.abort();
         serde_json::from_slice(&body.to_bytes()).map_err(|error| garbled(&error))
+    }
+
+    /// `GET`s a path that answers with lines of JSON, and hands them to `each` as they come, until it breaks
+    /// off or fails.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], or what `each` failed with.
+    pub async fn lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(T) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<()> {
+        let (response, connection) = self.request(Method::GET, path, None::<&()>).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response, &connection).await.into());
+        }
+        let mut answer = response.into_body();
+        let mut begun = Vec::new();
+        while let Some(frame) = answer.frame().await {
+            let frame = frame.map_err(|error| garbled(&error))?;
+            let Ok(piece) = frame.into_data() else { continue };
+            begun.extend_from_slice(&piece);
+            let whole = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            for line in begun[..whole].split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
+                let line = serde_json::from_slice(line).map_err(|error| garbled(&error))?;
+                if each(line)?.is_break() {
+                    connection.abort();
+                    return Ok(());
+                }
+            }
+            begun.drain(..whole);
+        }
+        Ok(())
     }
 
     /// Sends a request, and returns its answer's head with the connection that it comes by.

@@ -6,7 +6,7 @@
 use std::{io, pin::pin, time::Duration};
 
 use anyhow::Result;
-use axum::{Extension, Router, extract::ConnectInfo};
+use axum::{Router, extract::ConnectInfo};
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -14,7 +14,8 @@ use hyper_util::{
 };
 use rustix::process::{Resource, getrlimit};
 use tokio::{
-    net::{UnixListener, UnixStream},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
     sync::watch,
     task::JoinSet,
     time::{sleep, timeout},
@@ -34,9 +35,44 @@ const LAST: Duration = Duration::from_secs(30);
 /// How soon the next one is accepted where the system had none to give.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// What connections come in by.
+pub trait Incoming: Send + Sync + 'static {
+    /// A connection.
+    type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// The next connection, and the router as this one sees it.
+    fn next(
+        &self,
+        router: &Router,
+    ) -> impl Future<Output = io::Result<(Self::Stream, Router)>> + Send;
+}
+
+impl Incoming for UnixListener {
+    type Stream = tokio::net::UnixStream;
+
+    async fn next(&self, router: &Router) -> io::Result<(Self::Stream, Router)> {
+        let (stream, _) = self.accept().await?;
+        let credentials = ConnectInfo(Credentials::of(&stream));
+        Ok((stream, router.clone().layer(axum::Extension(credentials))))
+    }
+}
+
+impl Incoming for TcpListener {
+    type Stream = tokio::net::TcpStream;
+
+    async fn next(&self, router: &Router) -> io::Result<(Self::Stream, Router)> {
+        let (stream, _) = self.accept().await?;
+        Ok((stream, router.clone()))
+    }
+}
+
 /// Serves connections until `stop` resolves; requests under way are finished.
-pub(super) async fn serve(
-    listener: UnixListener,
+///
+/// # Errors
+///
+/// None yet; what cannot be accepted is tried again.
+pub async fn serve_on(
+    listener: impl Incoming,
     router: Router,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
@@ -49,10 +85,10 @@ pub(super) async fn serve(
         tokio::select! {
             () = &mut stop => break,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < most => match accepted {
-                Ok((stream, _)) => {
+            accepted = listener.next(&router), if connections.len() < most => match accepted {
+                Ok((stream, router)) => {
                     is_short = false;
-                    let _ = connections.spawn(answer(stream, router.clone(), stopped.clone()));
+                    let _ = connections.spawn(answer(stream, router, stopped.clone()));
                 }
                 Err(error) => {
                     if !is_short {
@@ -80,9 +116,12 @@ fn most() -> usize {
     usize::try_from(files / PART).unwrap_or(MOST).clamp(1, MOST)
 }
 
-async fn answer(stream: UnixStream, router: Router, mut stopped: watch::Receiver<bool>) {
-    let credentials = Credentials::of(&stream);
-    let service = TowerToHyperService::new(router.layer(Extension(ConnectInfo(credentials))));
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let service = TowerToHyperService::new(router);
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(HEAD);
     let mut connection = pin!(server.serve_connection(TokioIo::new(stream), service));

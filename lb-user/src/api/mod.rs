@@ -1,12 +1,14 @@
 //! The API on the Unix socket: HTTP and JSON in, commands to the controller, problems out.
 
 mod access;
+mod alerts;
 mod client;
 pub mod configuration;
 mod connections;
 pub mod events;
 mod groups;
 mod health;
+pub mod listing;
 pub mod model;
 mod peer;
 mod problem;
@@ -16,6 +18,7 @@ pub mod stream;
 pub use self::{
     access::Access,
     client::{Client, ClientError},
+    connections::serve_on,
     peer::Peer,
     problem::Problem,
     server::{Socket, bind, serve},

@@ -7,10 +7,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use super::health::NewHealth;
 use super::{
     Peer,
     configuration::{Confirmation, Edited},
+};
+pub use super::{
+    alerts::{Alert, Alerts, Delivery, Evidence},
+    health::NewHealth,
 };
 use crate::{
     admin::{AdminState, Exception, Span},
@@ -28,6 +31,9 @@ pub struct Status {
     /// Backends that are no longer configured and still have connections.
     #[serde(default)]
     pub removed: Vec<Removed>,
+    /// What is wrong, the most severe first.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
 }
 
 /// The daemon.
@@ -37,6 +43,9 @@ pub struct Daemon {
     pub version: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
+    /// When it started, in seconds since 1970.
+    #[serde(default)]
+    pub started_seconds: f64,
     /// The interfaces that it balances.
     pub interfaces: Vec<Interface>,
     /// The layout version of the kernel's tables: another version of evenkeel takes them over if it has the
@@ -58,6 +67,9 @@ pub struct Daemon {
     /// When they did last; absent: never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_repair: Option<Repair>,
+    /// Where metrics and the dashboard are; absent: nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
     /// The configuration file is not what is at work; absent where it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_edited: Option<Edited>,
@@ -107,6 +119,12 @@ pub struct ServiceStatus {
     /// How its backends are probed: the kind, and the interval where there is one.
     #[serde(default)]
     pub probe: String,
+    /// Active backends that it shall have.
+    #[serde(default)]
+    pub min_active: u32,
+    /// What came over the last 10 seconds, minute and ten minutes.
+    #[serde(default)]
+    pub windows: Vec<Window>,
     /// Its backends, in the order of the configuration.
     pub backends: Vec<BackendStatus>,
 }
@@ -155,9 +173,65 @@ pub struct BackendStatus {
     /// Seconds since its health changed; absent where it is not probed.
     #[serde(default)]
     pub health_seconds: Option<u64>,
+    /// Seconds since its health, or what people decided of it, changed; since the daemon started, where
+    /// nothing did.
+    #[serde(default)]
+    pub since_change_seconds: u64,
     /// Milliseconds that its last passed probe took.
     #[serde(default)]
     pub probe_milliseconds: Option<f64>,
+}
+
+/// What came to a service over a while, and how far its backends' shares stray from their fair ones.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Seconds that the window is long: 10, 60 or 600.
+    pub seconds: u64,
+    /// Seconds of it that were seen: fewer after the daemon's start, and as they are seen in pieces.
+    pub covers: f64,
+    /// New connections.
+    pub connections: u64,
+    /// The largest share over its fair share; 1: all have their fair share. Absent where no connection
+    /// came.
+    pub index: Option<f64>,
+    /// The coefficient of variation of the shares over their fair ones; absent likewise.
+    pub variation: Option<f64>,
+    /// The backends, in the order of the configuration.
+    pub backends: Vec<WindowBackend>,
+}
+
+/// A backend's part of what came.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WindowBackend {
+    /// Its name.
+    pub name: String,
+    /// New connections that it was given.
+    pub connections: u64,
+    /// The share of them that was its fair one, by the weights of who was active when each came; from 0 to 1.
+    pub fair: f64,
+    /// The share that it was given.
+    pub share: f64,
+    /// Bytes of IP packets, both ways.
+    pub bytes: u64,
+    /// Its share of them.
+    pub bytes_share: f64,
+    /// Packets, both ways.
+    pub packets: u64,
+    /// Connections that went wrong: refused, unanswered, or reset.
+    pub errors: u64,
+    /// Its share of them.
+    pub errors_share: f64,
+    /// Attempts that it refused.
+    pub refused: u64,
+    /// Attempts that it did not answer in time.
+    pub unanswered: u64,
+    /// Established connections that it reset.
+    pub reset: u64,
+    /// Microseconds from SYN to SYN-ACK that half of the handshakes took at the most, interpolated in a
+    /// histogram; absent where there was none.
+    pub handshake_p50_us: Option<u64>,
+    /// The same of 99 in 100.
+    pub handshake_p99_us: Option<u64>,
 }
 
 /// Why, by whom and for how long a backend is taken out.
@@ -213,11 +287,32 @@ pub struct Removed {
 pub struct Counters {
     /// Every configured service, in the order of the configuration.
     pub services: Vec<ServiceCounters>,
+    /// How long the controller took for each event, since the daemon started.
+    #[serde(default)]
+    pub controller: LoopTimes,
     /// Packets by verdict, since the data path was made.
     pub verdicts: BTreeMap<String, u64>,
     /// Backends that are no longer configured and still have connections.
     #[serde(default)]
     pub removed: Vec<RemovedCounters>,
+}
+
+/// How long the controller took for events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopTimes {
+    /// Microseconds of all events, added up.
+    pub microseconds: u64,
+    /// Events by the time they took.
+    pub buckets: Vec<LoopBucket>,
+}
+
+/// How many events took less than a time, and not less than that of the bucket before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoopBucket {
+    /// The time, in microseconds; `None`: any longer time.
+    pub below_microseconds: Option<u64>,
+    /// How many.
+    pub count: u64,
 }
 
 /// A service's counters.
@@ -248,6 +343,9 @@ pub struct BackendCounters {
     pub bytes: InOut,
     /// Connections that went wrong.
     pub failures: Failures,
+    /// Microseconds of all handshakes below, added up.
+    #[serde(default)]
+    pub handshake_microseconds: u64,
     /// Times from a client's SYN to the backend's SYN-ACK; where only the client's packets pass (DSR,
     /// tunnels), there are none.
     pub handshakes: Vec<HandshakeBucket>,

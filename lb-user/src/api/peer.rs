@@ -124,7 +124,7 @@ mod tests {
         let socket = directory.path().join("socket");
         let listener = UnixListener::bind(&socket).unwrap();
         let router = Router::new().route("/", get(async |peer: Peer| axum::Json(peer)));
-        tokio::spawn(connections::serve(listener, router, std::future::pending()));
+        tokio::spawn(connections::serve_on(listener, router, std::future::pending()));
         let client = Client::new(&socket);
         let asked = tokio::time::timeout(Duration::from_secs(30), client.get::<Peer>("/"));
         assert_eq!(asked.await.unwrap().unwrap(), Peer::of(Uid::effective().as_raw()));

@@ -28,6 +28,12 @@ impl Problem {
             detail: detail.into(),
         }
     }
+
+    /// A problem of ours.
+    #[must_use]
+    pub fn internal(error: &anyhow::Error) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
+    }
 }
 
 impl IntoResponse for Problem {

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -24,18 +25,21 @@ use rustix::{
 use serde::Deserialize;
 use tokio::{
     net::UnixListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use super::{
-    Access, Peer, access, configuration, connections, events,
-    model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
+    Access, Peer, access, configuration, connections, events, listing,
+    model::{
+        AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
+        Status,
+    },
     problem::Problem,
 };
 use crate::{
     admin::AdminState,
     config::{Endpoint, edit::ServiceSpec},
-    controller::{Administer, Change, Command, Refused, Wish},
+    controller::{Administer, Change, Command, Connections, Refused, Wish},
     events::Events,
 };
 
@@ -106,19 +110,29 @@ pub async fn serve(
     socket: Socket,
     commands: Commands,
     events: Events,
+    table: Arc<Connections>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let Socket { listener, access } = socket;
     let listener = UnixListener::from_std(listener).context("serve the API")?;
-    let router =
-        router(commands, events).layer(middleware::from_fn_with_state(access, access::guard));
-    connections::serve(listener, router, stop).await.context("serve the API")
+    let (stopping, stopped) = watch::channel(false);
+    let stop = async move {
+        stop.await;
+        // Listings may have readers that take their time.
+        let _ = stopping.send(true);
+    };
+    let listings = listing::routes(commands.clone(), table, stopped);
+    let router = router(commands, events)
+        .merge(listings)
+        .layer(middleware::from_fn_with_state(access, access::guard));
+    connections::serve_on(listener, router, stop).await.context("serve the API")
 }
 
 fn router(commands: Commands, events: Events) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
+        .route("/v1/alerts", get(alerts))
         .route("/v1/services", post(add_service))
         .route("/v1/admin", put(administer))
         .route("/v1/services/{service}", delete(remove_service).patch(patch_service))
@@ -205,16 +219,16 @@ pub(super) async fn ask<T>(
     answer.await.map_err(|_| stopping())
 }
 
-fn internal(error: &anyhow::Error) -> Problem {
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}"))
-}
-
 async fn status(State(commands): State<Commands>) -> Result<Json<Status>, Problem> {
-    ask(&commands, Command::Status).await?.map(Json).map_err(|error| internal(&error))
+    ask(&commands, Command::Status).await?.map(Json).map_err(|error| Problem::internal(&error))
 }
 
 async fn counters(State(commands): State<Commands>) -> Result<Json<Counters>, Problem> {
-    ask(&commands, Command::Counters).await?.map(Json).map_err(|error| internal(&error))
+    ask(&commands, Command::Counters).await?.map(Json).map_err(|error| Problem::internal(&error))
+}
+
+async fn alerts(State(commands): State<Commands>) -> Result<Json<Alerts>, Problem> {
+    ask(&commands, Command::Alerts).await.map(Json)
 }
 
 async fn change(commands: &Commands, peer: Peer, change: Change) -> Result<Json<Changed>, Problem> {

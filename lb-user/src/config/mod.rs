@@ -14,9 +14,11 @@ mod diagnostic;
 pub mod edit;
 mod endpoint;
 mod host;
+mod http;
 mod index;
 mod model;
 mod prefix;
+mod reference;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -37,12 +39,14 @@ pub use self::{
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
     host::HostFacts,
+    http::Http,
     index::Index,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, Passive, PortRange, Probe,
         Rate, Service, Tables, Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
+    reference::reference,
     store::{sweep_unfinished, write_atomically},
     verify::{Decimal, Verify},
 };

@@ -11,7 +11,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{
-    Forwarding, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier,
+    Forwarding, Http, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier,
     Verify, XdpMode, endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
@@ -27,6 +27,8 @@ pub struct Config {
     pub tunnel: Tunnel,
     /// `[tables]`.
     pub tables: Tables,
+    /// `[http]`.
+    pub http: Http,
     /// `[verify]`.
     pub verify: Verify,
     /// Every `[[service]]`, in the order of the text.

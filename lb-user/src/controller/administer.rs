@@ -198,6 +198,7 @@ impl Controller {
             self.events.tell(note);
         }
         for key in keys {
+            self.condition.note_change(key);
             self.told.doubt(&key.0);
             if self.condition.exceptions.get(key).is_some() {
                 self.condition.ramps.left(key);
@@ -224,6 +225,7 @@ impl Controller {
             return false;
         }
         for (Exception { service, backend, state, reason, .. }, how) in &ended {
+            self.condition.note_change(&(service.clone(), backend.clone()));
             let message = match how {
                 Ended::TimeUp => {
                     format!(

@@ -35,6 +35,8 @@ pub struct Applier {
     /// Services whose ring may be another than the one that is held: to write it, or what belongs to it,
     /// failed.
     unsure: BTreeSet<ServiceId>,
+    /// Goes up with every change of a ring.
+    revision: u64,
 }
 
 impl Applier {
@@ -53,12 +55,18 @@ impl Applier {
             node: None,
             prefixes: BTreeMap::new(),
             unsure: BTreeSet::new(),
+            revision: 0,
         })
     }
 
     /// What the tables hold.
     pub fn held(&self) -> &Tables {
         &self.held
+    }
+
+    /// A number that goes up with every change of a ring.
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The data path, to read counters.
@@ -234,6 +242,7 @@ impl Applier {
         // Until all that belongs to the ring is written, too.
         self.unsure.extend(moved.keys());
         if !moved.is_empty() {
+            self.revision += 1;
             let rings: Vec<_> = moved.iter().map(|(id, ring)| (*id, *ring)).collect();
             self.dataplane.write_rings(&rings)?;
         }
@@ -272,6 +281,7 @@ impl Applier {
                 self.dataplane.remove_service(service.key)?;
             }
             if !service.ring.is_empty() || self.unsure.contains(&id) {
+                self.revision += 1;
                 self.dataplane.write_ring(id, &Ring::default())?;
                 self.unsure.remove(&id);
             }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::{passive::Watch, probes::BackendKey, ramp::Ramps};
@@ -28,6 +28,12 @@ impl Clock {
         Self { began: SystemTime::now(), since: Instant::now() }
     }
 
+    /// What the time was `before` now, in seconds since 1970.
+    pub fn since_epoch(&self, before: Duration) -> f64 {
+        let then = self.now().checked_sub(before).unwrap_or(SystemTime::UNIX_EPOCH);
+        then.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+    }
+
     /// The time.
     pub fn now(&self) -> SystemTime {
         self.began + self.since.elapsed()
@@ -47,6 +53,8 @@ pub struct Condition {
     pub watch: Watch,
     /// Who is on its way back.
     pub ramps: Ramps,
+    /// When their health, or what people decided, changed in this daemon's life.
+    pub changed: HashMap<BackendKey, Instant>,
 }
 
 /// What a backend does, in a word.
@@ -125,6 +133,16 @@ impl Condition {
         self.agents.get(key)?.report.as_ref()
     }
 
+    /// Notes that a backend's health, or what people decided of it, changes.
+    pub fn note_change(&mut self, key: &BackendKey) {
+        self.changed.insert(key.clone(), Instant::now());
+    }
+
+    /// When either changed last; `None`: not in this daemon's life.
+    pub fn changed(&self, key: &BackendKey) -> Option<Instant> {
+        self.changed.get(key).copied()
+    }
+
     /// The standings of all backends of a configuration.
     pub fn standings(&self, config: &Config, now: Instant) -> HashMap<BackendKey, Standing> {
         let services = config.services.iter();
@@ -163,5 +181,6 @@ impl Condition {
         let known = |(service, backend): &BackendKey| config.backend(service, backend).is_some();
         self.watch.settle(now, known);
         self.ramps.settle(now, known);
+        self.changed.retain(|key, _| known(key));
     }
 }

@@ -18,10 +18,12 @@ mod news;
 mod passive;
 mod pins;
 mod probes;
+mod pulse;
 mod ramp;
 mod report;
 mod start;
 mod sweep;
+mod windows;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -54,12 +56,14 @@ use crate::{
     admin::{AdminState, store},
     api::{
         Peer,
-        model::{Changed, Counters, Status},
+        model::{Alerts, Changed, Counters, Status},
     },
     config::{HostFacts, Loaded},
+    connections::Directory,
     dataplane::Lifetimes,
     events::{Events, Kind, Note},
     health::{self, AgentChange, Agents, Health, Monitor},
+    http,
     loader::{Grip, Interfaces, Sizes},
     nexthop::{self, Resolver, Unresolved},
     plan::{self, BackendId, Facts, ServiceId, Tables, Way},
@@ -73,10 +77,16 @@ const SETTLING: Duration = Duration::from_secs(1);
 pub enum Command {
     /// How things stand, in one line.
     Summary(oneshot::Sender<String>),
+    /// What keeps the data path from balancing as it should; empty: nothing.
+    Readiness(oneshot::Sender<Vec<String>>),
     /// The state of everything.
     Status(oneshot::Sender<Result<Status>>),
     /// The counters.
     Counters(oneshot::Sender<Result<Counters>>),
+    /// What is wrong, and what was lately.
+    Alerts(oneshot::Sender<Alerts>),
+    /// The names of services and backends by their ids.
+    Directory(oneshot::Sender<Directory>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -101,6 +111,8 @@ pub struct Setup {
     pub connections: Arc<Connections>,
     /// The grip on the pins.
     pub grip: Grip,
+    /// The listener for readers.
+    pub http: http::Handle,
     /// Where changes are noted.
     pub events: Events,
 }
@@ -121,6 +133,8 @@ pub struct Controller {
     monitor: Monitor<BackendKey>,
     condition: Condition,
     meter: Meter,
+    windows: windows::Windows,
+    pulse: pulse::Pulse,
     clock: Clock,
     last_look: Instant,
     next_reminder: Instant,
@@ -138,6 +152,7 @@ pub struct Controller {
     events: Events,
     told: news::Told,
     configuration: configuration::Keeper,
+    http: http::Handle,
 }
 
 /// A backend's address that no way leads to.
@@ -157,6 +172,18 @@ struct Sources {
     attached: Interfaces,
 }
 
+/// What the controller handles, one at a time.
+enum Event {
+    Command(Command),
+    Health(health::Change<BackendKey>),
+    Agent(AgentChange<BackendKey>),
+    NextHop(nexthop::Update),
+    Swept(Swept),
+    Attached,
+    Look,
+    ConfigurationDue,
+}
+
 /// Since when ids wait for their last connection.
 #[derive(Default)]
 struct Retired {
@@ -172,7 +199,8 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, events } = setup;
+        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, http, events } =
+            setup;
         let (exceptions, unreadable) = store::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
             events.tell(Note::new(Kind::Trouble, unreadable).error());
@@ -197,6 +225,8 @@ impl Controller {
                 ..Condition::default()
             },
             meter: Meter::default(),
+            windows: windows::Windows::default(),
+            pulse: pulse::Pulse::default(),
             clock: Clock::new(),
             last_look: Instant::now(),
             next_reminder: Instant::now(),
@@ -231,6 +261,7 @@ impl Controller {
             told,
             events,
             configuration,
+            http,
         };
         controller.end_exceptions();
         controller.follow_configuration();
@@ -245,46 +276,69 @@ impl Controller {
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut next_look = Instant::now();
         loop {
-            tokio::select! {
+            let event = tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.command(command).await,
+                    Some(command) => Event::Command(command),
                     None => return self.say_goodbye(),
                 },
-                Some(change) = self.sources.health.recv() => {
-                    self.note_health(change);
-                    while let Ok(change) = self.sources.health.try_recv() {
-                        self.note_health(change);
-                    }
-                    self.update();
-                }
-                Some(change) = self.sources.agents.recv() => {
-                    self.note_agent(change);
-                    while let Ok(change) = self.sources.agents.try_recv() {
-                        self.note_agent(change);
-                    }
-                    self.update();
-                }
-                Some(update) = self.sources.next_hops.recv() => {
-                    self.note_next_hop(update);
-                    while let Ok(update) = self.sources.next_hops.try_recv() {
-                        self.note_next_hop(update);
-                    }
-                    self.update();
-                }
-                Some(swept) = self.sources.swept.recv() => self.note_swept(&swept),
-                Ok(()) = self.sources.attached.changed() => self.note_interfaces(),
-                () = tokio::time::sleep_until(next_look.into()) => next_look = self.look(),
-                () = self.configuration.due() => self.configuration_due(),
+                Some(change) = self.sources.health.recv() => Event::Health(change),
+                Some(change) = self.sources.agents.recv() => Event::Agent(change),
+                Some(update) = self.sources.next_hops.recv() => Event::NextHop(update),
+                Some(swept) = self.sources.swept.recv() => Event::Swept(swept),
+                Ok(()) = self.sources.attached.changed() => Event::Attached,
+                () = tokio::time::sleep_until(next_look.into()) => Event::Look,
+                () = self.configuration.due() => Event::ConfigurationDue,
+            };
+            let began = Instant::now();
+            if let Some(next) = self.handle(event).await {
+                next_look = next;
             }
+            self.pulse.note(began.elapsed());
         }
+    }
+
+    /// Handles an event, and those of its kind that wait; tells when to look again where it was a look.
+    async fn handle(&mut self, event: Event) -> Option<Instant> {
+        match event {
+            Event::Command(command) => self.command(command).await,
+            Event::Health(change) => {
+                self.note_health(change);
+                while let Ok(change) = self.sources.health.try_recv() {
+                    self.note_health(change);
+                }
+                self.update();
+            }
+            Event::Agent(change) => {
+                self.note_agent(change);
+                while let Ok(change) = self.sources.agents.try_recv() {
+                    self.note_agent(change);
+                }
+                self.update();
+            }
+            Event::NextHop(update) => {
+                self.note_next_hop(update);
+                while let Ok(update) = self.sources.next_hops.try_recv() {
+                    self.note_next_hop(update);
+                }
+                self.update();
+            }
+            Event::Swept(swept) => self.note_swept(&swept),
+            Event::Attached => self.note_interfaces(),
+            Event::Look => return Some(self.look()),
+            Event::ConfigurationDue => self.configuration_due(),
+        }
+        None
     }
 
     async fn command(&mut self, command: Command) {
         // A client that went away meanwhile needs no answer.
         match command {
             Command::Summary(reply) => drop(reply.send(self.summary())),
+            Command::Readiness(reply) => drop(reply.send(self.readiness())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
+            Command::Alerts(reply) => drop(reply.send(self.alerts())),
+            Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
@@ -362,6 +416,7 @@ impl Controller {
     /// Starts and stops probes and resolutions as the configuration says.
     fn follow_configuration(&mut self) {
         let config = &self.loaded.config;
+        self.http.listen(config.http.listen);
         let Condition { health, exceptions, .. } = &self.condition;
         let mut probes =
             probes::wanted(config, |key| health.get(key).copied().unwrap_or(Health::Unknown));
@@ -400,6 +455,7 @@ impl Controller {
         } else {
             self.events.tell(note);
         }
+        self.condition.note_change(&key);
         self.condition.health.insert(key, to);
     }
 

@@ -8,12 +8,15 @@ use std::{
 use anyhow::Result;
 use lb_common::counters::BackendCounters as Raw;
 
-use super::{Controller, Lost, condition};
+use super::{
+    Controller, Lost, condition,
+    windows::{self, Piece},
+};
 use crate::{
     api::model::{
-        BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus, Failures,
-        HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair, ServiceCounters,
-        ServiceStatus, Status,
+        Alerts, BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus,
+        Failures, HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair,
+        ServiceCounters, ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
     health::{Health, Wants},
@@ -43,6 +46,14 @@ impl Controller {
         format!("{services} {word}, {active} of {backends} backends active{out}")
     }
 
+    /// What keeps the data path from balancing as it should; empty: nothing.
+    pub(super) fn readiness(&self) -> Vec<String> {
+        let attached = self.sources.attached.borrow();
+        let unattached = attached.iter().filter_map(|attachment| attachment.problem.clone());
+        let behind = "the last change of the kernel's tables failed; see the daemon's log";
+        unattached.chain(self.audit.is_behind.then(|| behind.to_owned())).collect()
+    }
+
     /// The state of everything.
     pub(super) fn status(&self) -> Result<Status> {
         let attached = self.sources.attached.borrow().clone();
@@ -54,6 +65,7 @@ impl Controller {
         let daemon = Daemon {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
+            started_seconds: self.clock.since_epoch(self.started.elapsed()),
             interfaces: interfaces.collect(),
             layout: lb_common::names::LAYOUT_VERSION,
             config: self.path.display().to_string(),
@@ -64,11 +76,13 @@ impl Controller {
                 at: humantime::format_rfc3339_seconds(*at).to_string(),
                 what: what.clone(),
             }),
+            http: self.http.address().map(|address| format!("http://{address}/")),
             config_edited: self.configuration.edited(),
             confirmation: self.configuration.confirmation(),
             troubles: self.troubles(),
         };
         let held = self.applier.held().index();
+        let totals = self.windows.totals();
         let services = self.loaded.config.services.iter();
         let removed = self.removed().map(|(id, entry)| {
             Ok(Removed {
@@ -81,20 +95,31 @@ impl Controller {
         Ok(Status {
             daemon,
             services: services
-                .map(|service| self.service_status(service, &held))
+                .map(|service| self.service_status(service, &held, &totals))
                 .collect::<Result<_>>()?,
             removed: removed.collect::<Result<_>>()?,
+            alerts: self.alerts().alerts,
         })
+    }
+
+    /// What is wrong, and what was lately.
+    pub(super) fn alerts(&self) -> Alerts {
+        Alerts::default()
     }
 
     /// What keeps the daemon from working as it should.
     fn troubles(&self) -> Vec<String> {
         let pins = self.pins.lost().map(ToOwned::to_owned);
         let (history, events) = (self.configuration.unrecorded(), self.events.trouble());
-        [pins, history, events].into_iter().flatten().collect()
+        [pins, history, events, self.http.trouble()].into_iter().flatten().collect()
     }
 
-    fn service_status(&self, service: &Service, held: &Index<'_>) -> Result<ServiceStatus> {
+    fn service_status(
+        &self,
+        service: &Service,
+        held: &Index<'_>,
+        totals: &[Piece; 3],
+    ) -> Result<ServiceStatus> {
         let kind = service.health.kind();
         let probe = service.health.timing().map_or_else(
             || kind.to_owned(),
@@ -111,6 +136,8 @@ impl Controller {
             Place { id: known, slots, all: ring.len() }
         };
         let backends = service.backends.iter();
+        let id = |backend: &Backend| held.backend(&service.name, &backend.name).map(|(id, _)| id);
+        let ids: Vec<_> = backends.clone().map(|backend| (&*backend.name, id(backend))).collect();
         Ok(ServiceStatus {
             name: service.name.clone(),
             address: shown(service.address),
@@ -118,6 +145,8 @@ impl Controller {
             forwarding: service.forwarding,
             scheduler: service.scheduler,
             probe,
+            min_active: service.availability.min_active,
+            windows: windows::of_service(totals, &ids),
             backends: backends
                 .map(|backend| self.backend_status(service, backend, &of(backend)))
                 .collect::<Result<_>>()?,
@@ -174,6 +203,12 @@ impl Controller {
             reason: reason.join("; "),
             agent: agent.map(ToString::to_string),
             health_seconds: probe.as_ref().map(|probe| probe.stands.elapsed().as_secs()),
+            since_change_seconds: self
+                .condition
+                .changed(&key)
+                .unwrap_or(self.started)
+                .elapsed()
+                .as_secs(),
             probe_milliseconds: probe
                 .and_then(|probe| probe.latency)
                 .map(|latency| latency.as_secs_f64() * 1000.0),
@@ -206,6 +241,7 @@ impl Controller {
         });
         let verdicts = self.applier.dataplane().verdicts()?;
         Ok(Counters {
+            controller: self.pulse.times(),
             services: services.collect::<Result<_>>()?,
             verdicts: verdicts
                 .into_iter()
@@ -239,6 +275,7 @@ fn counters(name: String, address: String, raw: Raw) -> BackendCounters {
             reset: raw.reset,
             evicted: raw.evicted,
         },
+        handshake_microseconds: raw.handshake_microseconds,
         handshakes: handshakes(&raw),
     }
 }

@@ -104,7 +104,8 @@ pub const MAPS: [MapLayout; 31] = [
         MapType::PerCpuArray,
         Some(Size::Backends),
     )
-    .state(),
+    .state()
+    .since(4),
     map::<u32, u64>(names::VERDICTS, MapType::PerCpuArray, None).state().since(3),
     map::<Flow<Addr4>, Connection<Addr4>>(
         names::CONNECTIONS_V4,

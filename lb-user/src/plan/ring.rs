@@ -1,5 +1,7 @@
 //! Compiles a service's active backends into its ring: a slot is what the scheduler picks.
 
+use std::collections::HashMap;
+
 use super::{
     BackendId,
     maglev::{self, Member},
@@ -39,6 +41,18 @@ impl Ring {
         let mut members = members.to_vec();
         members.sort_by_key(|member| member.address);
         Self { slots, members: members.into_iter().map(|member| member.id).collect() }
+    }
+
+    /// The share of the slots that each member has, from 0 to 1: its fair share of new connections.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a ring has at most 2^20 slots")]
+    pub fn shares(&self) -> HashMap<BackendId, f64> {
+        let mut slots = HashMap::with_capacity(self.members.len());
+        for id in &self.slots {
+            *slots.entry(*id).or_insert(0_usize) += 1;
+        }
+        let all = self.slots.len() as f64;
+        slots.into_iter().map(|(id, slots)| (id, slots as f64 / all)).collect()
     }
 
     /// Whether it names no backend.

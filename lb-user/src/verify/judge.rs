@@ -4,11 +4,11 @@ use super::{
     engine::Run,
     load::{self, Carrier, Limit, LimitedBy, Spread},
     report::{Failure, Problem, ProblemKind, ServiceReport, Share, Split},
-    statistics::Sample,
 };
 use crate::{
     config::{Config, Endpoint, Forwarding, Scheduler, Service, Verify},
     plan::{BackendEntry, BackendId},
+    statistics::Sample,
 };
 
 /// A backend that takes part in a run.

@@ -192,7 +192,7 @@ fn an_answer_is_timed_once() {
         for (turn, pause) in [(0, 0), (1, 3), (2, 40), (3, 150)] {
             let link = Link::new(kind, turn);
             let pause = Duration::from_millis(pause);
-            let before = harness.counters(kind, 1).handshakes;
+            let before = harness.counters(kind, 1);
             let began = Instant::now();
             harness.carries(&link, FORTH, SYN);
             thread::sleep(pause);
@@ -202,7 +202,11 @@ fn an_answer_is_timed_once() {
                 harness.carries(&link, BACK, flags);
             }
             harness.carries(&link, FORTH, ACK);
-            let after = harness.counters(kind, 1).handshakes;
+            let after = harness.counters(kind, 1);
+            let took = after.handshake_microseconds - before.handshake_microseconds;
+            let took = Duration::from_micros(took);
+            assert!((pause..=most).contains(&took), "{kind}: {took:?} of {pause:?} to {most:?}");
+            let (before, after) = (before.handshakes, after.handshakes);
             counted += 1;
             assert_eq!(after.iter().sum::<u64>(), counted, "{kind}");
             let moved = (0..after.len()).find(|n| after[*n] != before[*n]).unwrap();

@@ -164,7 +164,9 @@ fn node_nat_and_tables() {
         ("node = 1", 1, &["[node] must be a table, not an integer"]),
         ("[node]\ninterfaces=['a']\nxdp_mode='skb'", 3, &["use auto, native or generic"]),
         ("[nod]\n[node]\ninterfaces=['a']", 1, &["unknown key \"nod\"", "did you mean \"node\"?"]),
-        ("[http]\n[node]\ninterfaces=['a']", 1, &["http", "not available yet"]),
+        ("[http]\nlisten='1'\n[node]\ninterfaces=['a']", 2, &["listen in [http]", "or \"off\""]),
+        ("[http]\nlisten='127.0.0.1:0'\n[node]\ninterfaces=['a']", 2, &["listen in [http]"]),
+        ("[http]\nlisten=9650\n[node]\ninterfaces=['a']", 2, &["must be a string"]),
         ("[service]\n[node]\ninterfaces=['a']", 1, &["write each as [[service]], in double"]),
     ] {
         assert_error(text, line, fragments);

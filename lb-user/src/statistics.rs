@@ -1,4 +1,5 @@
-//! How far counts stray from the shares that they ought to have. Pure numbers; backends are an index here.
+//! How far counts stray from the shares that they ought to have, in a verification and in what really came.
+//! Pure numbers; backends are an index here.
 
 use statrs::function::gamma::{checked_gamma_lr, checked_gamma_ur};
 
