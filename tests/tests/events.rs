@@ -196,7 +196,8 @@ fn every_change_is_told_in_order_with_who_and_why() {
 fn they_are_kept_over_restarts_and_followed_over_them() {
     let mut theatre = Theatre::new();
     let mut follower = theatre.follower("all", &["-n", "4096"]);
-    let filtered = theatre.follower("health", &["-n", "0", "--backend", "web-02", "--kind", "health"]);
+    let filtered =
+        theatre.follower("health", &["-n", "0", "--backend", "web-02", "--kind", "health"]);
     let from = ids(&theatre.events());
     eventually("both follow", PATIENCE, || {
         ensure!(shown(&follower).len() >= from.len(), "{}", follower.output());
