@@ -214,9 +214,10 @@ fn every_alert_has_its_page_with_all_that_is_asked_of_it() {
     }
 }
 
-/// The names of all kinds of alerts.
+/// The names of all kinds of alerts: the daemon's, and what only Prometheus can tell.
 fn kinds() -> Vec<String> {
-    catalogue().iter().map(|entry| entry.kind.to_string()).collect()
+    let daemon = catalogue().iter().map(|entry| entry.kind.to_string());
+    daemon.chain(["daemon-down".to_owned()]).collect()
 }
 
 #[test]

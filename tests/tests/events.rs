@@ -60,11 +60,11 @@ impl Theatre {
     }
 
     /// A follower whose output goes to a file.
-    fn follower(&self, arguments: &[&str]) -> Process {
+    fn follower(&self, name: &str, arguments: &[&str]) -> Process {
         let arguments = [&["events", "--follow", "-o", "json"], arguments].concat();
         let mut command = self.balancer.command(&arguments);
         command.arg("--socket").arg(self.balancer.socket_path());
-        Process::start("follower", command, self.balancer.scratch()).unwrap()
+        Process::start(name, command, self.balancer.scratch()).unwrap()
     }
 }
 
@@ -195,8 +195,9 @@ fn every_change_is_told_in_order_with_who_and_why() {
 #[test]
 fn they_are_kept_over_restarts_and_followed_over_them() {
     let mut theatre = Theatre::new();
-    let mut follower = theatre.follower(&["-n", "4096"]);
-    let filtered = theatre.follower(&["-n", "0", "--backend", "web-02", "--kind", "health"]);
+    let mut follower = theatre.follower("all", &["-n", "4096"]);
+    let filtered =
+        theatre.follower("health", &["-n", "0", "--backend", "web-02", "--kind", "health"]);
     let from = ids(&theatre.events());
     eventually("both follow", PATIENCE, || {
         ensure!(shown(&follower).len() >= from.len(), "{}", follower.output());

@@ -11,65 +11,24 @@ use std::{
     process::Command,
 };
 
+use evenkeel::{
+    alerts::catalogue,
+    http::metrics::{METRICS, Metric},
+};
 use serde_json::Value;
 
-/// What a daemon exports, by the names of the samples, but for what a histogram adds to its own.
-const EXPORTED: [&str; 34] = [
-    "evenkeel_alert",
-    "evenkeel_alert_deliveries_total",
-    "evenkeel_backend_active",
-    "evenkeel_backend_admin_state",
-    "evenkeel_backend_bytes_total",
-    "evenkeel_backend_connections_total",
-    "evenkeel_backend_evicted_total",
-    "evenkeel_backend_handshake_seconds",
-    "evenkeel_backend_max_connections",
-    "evenkeel_backend_open_connections",
-    "evenkeel_backend_packets_total",
-    "evenkeel_backend_probe_seconds",
-    "evenkeel_backend_redispatched_total",
-    "evenkeel_backend_refused_total",
-    "evenkeel_backend_reset_total",
-    "evenkeel_backend_ring_share",
-    "evenkeel_backend_seconds_since_change",
-    "evenkeel_backend_unanswered_total",
-    "evenkeel_backend_up",
-    "evenkeel_backend_weight",
-    "evenkeel_build_info",
-    "evenkeel_config_edited",
-    "evenkeel_connection_table_capacity",
-    "evenkeel_connection_table_entries",
-    "evenkeel_controller_loop_seconds",
-    "evenkeel_packets_total",
-    "evenkeel_service_active_backends",
-    "evenkeel_service_imbalance_index",
-    "evenkeel_service_imbalance_variation",
-    "evenkeel_service_min_active",
-    "evenkeel_service_window_connections",
-    "evenkeel_start_time_seconds",
-    "evenkeel_table_repairs_total",
-    "up",
-];
+/// What the alerts' part of a daemon exports, beside the catalogue of all other metrics.
+const OF_ALERTS: [&str; 2] = ["evenkeel_alert", "evenkeel_alert_deliveries_total"];
 
-/// The kinds of alerts that a daemon raises, and the one that only others can tell.
-const KINDS: [&str; 16] = [
-    "all-down",
-    "backend-down",
-    "config-not-applied",
-    "connection-failures",
-    "daemon-down",
-    "delivery-failed",
-    "drift",
-    "flapping",
-    "imbalance",
-    "interface-lost",
-    "lone-survivor",
-    "no-headroom",
-    "out-of-service",
-    "probes-late",
-    "slow-handshakes",
-    "table-pressure",
-];
+/// What a daemon exports, by the names of the samples, but for what a histogram adds to its own; and what
+/// Prometheus knows by itself.
+fn exported() -> BTreeSet<String> {
+    let others = OF_ALERTS.into_iter().chain(["up"]).map(str::to_owned);
+    METRICS.iter().map(Metric::exported).chain(others).collect()
+}
+
+/// What only others than the daemon can tell.
+const BY_OTHERS: &str = "daemon-down";
 
 fn dist(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist").join(path)
@@ -99,8 +58,9 @@ fn metrics(expression: &str) -> BTreeSet<String> {
 }
 
 fn assert_exported(expression: &str) {
+    let exported = exported();
     for name in metrics(expression) {
-        assert!(EXPORTED.contains(&name.as_str()), "no daemon exports {name}: {expression}");
+        assert!(exported.contains(&name), "no daemon exports {name}: {expression}");
     }
 }
 
@@ -141,7 +101,9 @@ fn the_rules_tell_what_they_shall_and_nothing_else() {
     for rule in &rules {
         let text = |name: &str| rule[name].as_str().unwrap();
         assert_exported(text("expr"));
-        assert!(["critical", "warning", "info"].contains(&text("severity")), "{rule}");
+        let known = catalogue().iter().find(|entry| entry.kind.to_string() == text("kind"));
+        let severity = known.map_or("critical or warning".to_owned(), |e| e.severity.to_string());
+        assert!(severity.contains(text("severity")), "{rule}: it is {severity} for the daemon");
         assert!(!text("summary").is_empty() && !text("description").is_empty(), "{rule}");
         assert_eq!(text("page"), format!("docs/playbook/{}.html", text("kind")));
         kinds.insert(text("kind").to_owned());
@@ -154,7 +116,8 @@ fn the_rules_tell_what_they_shall_and_nothing_else() {
         let by_others = text("name") == "EvenkeelAllDown";
         assert!(fires.count() > 0 && (by_others || does_not.count() > 0), "{rule} is not tested");
     }
-    assert_eq!(kinds, KINDS.map(str::to_owned).into());
+    let all = catalogue().iter().map(|entry| entry.kind.to_string());
+    assert_eq!(kinds, all.chain([BY_OTHERS.to_owned()]).collect());
 }
 
 /// Every query below a value of a dashboard: panels, annotations, variables.
