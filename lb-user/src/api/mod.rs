@@ -4,6 +4,7 @@ mod access;
 mod client;
 pub mod configuration;
 mod connections;
+pub mod explain;
 mod groups;
 mod health;
 pub mod listing;

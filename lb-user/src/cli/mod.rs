@@ -6,10 +6,12 @@ mod connections;
 mod counters;
 mod decap;
 mod doctor;
+mod explain;
 mod generate;
 mod lifecycle;
 mod output;
 mod probe;
+mod query;
 mod read;
 mod verify;
 
@@ -89,6 +91,10 @@ enum Command {
     /// List, count and cut connections
     #[command(subcommand)]
     Connections(connections::Command),
+    /// Tell which backend a client's next connection to a service gets, and why
+    ///
+    /// Asks the running program, by its own tables, and changes nothing in them.
+    Explain(explain::ExplainArgs),
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -387,6 +393,10 @@ impl Cli {
             Command::Counters(args) => {
                 let client = &client;
                 Box::pin(async move { counters::show(client, &args).await })
+            }
+            Command::Explain(args) => {
+                let client = &client;
+                Box::pin(async move { explain::show(client, &args).await })
             }
             Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {
