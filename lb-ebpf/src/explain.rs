@@ -24,7 +24,7 @@ use crate::{
     connection,
     expire::Unaligned,
     guard,
-    maps::{self, Tables},
+    maps::{self, Room, Tables},
     schedule::{self, Asker, Note},
 };
 
@@ -65,21 +65,25 @@ where
     let mut frame = crate::frame(context);
     let Some(_) = frame.take::<Unaligned<u32>>() else { return 0 };
     let Some(request) = frame.take::<Unaligned<Question<F::Address>>>() else { return 0 };
-    let maps::Key(flow) = &maps::Key(request.0.flow);
-    let mut asker = Looking::new();
-    if let Err(verdict) = explain::<F>(flow, &mut asker) {
-        asker.answer.outcome = outcome::AWAY;
-        asker.answer.verdict = verdict.index();
-        asker.answer.backend = NONE;
+    let Some(scratch) = F::scratch(Room::Expire) else { return 0 };
+    scratch.flow = request.0.flow;
+    request.0.answer = EMPTY;
+    // In the packet, of whose bytes the verifier keeps no account: it would follow each way by itself.
+    let mut asker = Looking { question: request, turn: 0 };
+    if let Err(verdict) = explain::<F>(&scratch.flow, &mut asker) {
+        asker.question.0.answer.outcome = outcome::AWAY;
+        asker.question.0.answer.verdict = verdict.index();
+        asker.question.0.answer.backend = NONE;
     }
-    let outcome = asker.answer.outcome;
-    request.0.answer = asker.answer;
-    outcome
+    asker.question.0.answer.outcome
 }
 
 /// As `pipeline::carry` and `connection::open` go about a client's SYN, or its datagram.
 #[inline(always)]
-fn explain<F: Tables>(flow: &Flow<F::Address>, asker: &mut Looking) -> Result<(), Verdict> {
+fn explain<F: Tables>(
+    flow: &Flow<F::Address>,
+    asker: &mut Looking<'_, F::Address>,
+) -> Result<(), Verdict> {
     let bitmap = maps::filter().ok_or(Verdict::DROP_INTERNAL)?;
     if !filter::may_contain(bitmap, &flow.destination) {
         return Err(Verdict::PASS_NOT_OURS);
@@ -89,14 +93,14 @@ fn explain<F: Tables>(flow: &Flow<F::Address>, asker: &mut Looking) -> Result<()
         && !entry.get().is_reverse()
     {
         let (seen, connection) = (entry.state(), entry.get());
-        asker.answer.met = connection.backend;
-        asker.answer.state = seen;
+        asker.question.0.answer.met = connection.backend;
+        asker.question.0.answer.state = seen;
         let nat = connection.forwarding() == forwarding::NAT;
         let age = connection::microseconds().wrapping_sub(connection.opened);
         let other = nat && schedule::has_other::<F>(connection.service, connection.backend);
         let again =
             if flow.protocol() == TCP { tracking::again(seen, age, other) } else { Again::Follow };
-        asker.answer.meets = match again {
+        asker.question.0.answer.meets = match again {
             Again::Follow => meets::OPEN,
             Again::Reopen => meets::OVER,
             Again::Redispatch => {
@@ -105,83 +109,77 @@ fn explain<F: Tables>(flow: &Flow<F::Address>, asker: &mut Looking) -> Result<()
             }
         };
         if again == Again::Follow {
-            asker.answer.outcome = outcome::EXISTS;
-            asker.answer.service = connection.service;
-            asker.answer.backend = connection.backend;
+            asker.question.0.answer.outcome = outcome::EXISTS;
+            asker.question.0.answer.service = connection.service;
+            asker.question.0.answer.backend = connection.backend;
             return Ok(());
         }
     }
     let service = connection::service_of::<F>(flow).ok_or(Verdict::PASS_NO_SERVICE)?;
-    asker.answer.service = service;
-    asker.answer.slots = maps::ring_slot(service, ring::LENGTH_SLOT).unwrap_or(0);
+    asker.question.0.answer.service = service;
+    asker.question.0.answer.slots = maps::ring_slot(service, ring::LENGTH_SLOT).unwrap_or(0);
     let cursor = maps::cursor(service).ok_or(Verdict::DROP_INTERNAL)?;
     #[expect(clippy::cast_possible_truncation, reason = "halves")]
     let halves = [cursor as u32, (cursor >> 32) as u32];
-    asker.answer.cursor = halves;
+    asker.question.0.answer.cursor = halves;
     asker.turn = cursor;
     let settings = maps::settings(service).ok_or(Verdict::DROP_INTERNAL)?;
     if before == schedule::NOBODY {
         guard::admit::<F, false>(service, settings, &flow.source)?;
     }
-    asker.answer.backend = schedule::pick::<F, _>(asker, service, settings, flow, before)?;
+    asker.question.0.answer.backend =
+        schedule::pick::<F, _>(asker, service, settings, flow, before)?;
     Ok(())
 }
 
+/// Nothing is known yet.
+const EMPTY: Answer = Answer {
+    outcome: 0,
+    verdict: NONE,
+    service: NONE,
+    backend: NONE,
+    slot: NONE,
+    slots: 0,
+    cursor: [0; 2],
+    full: [NONE; MOST_FULL],
+    meets: meets::NONE,
+    met: NONE,
+    state: 0,
+};
+
 /// A question under way.
-struct Looking {
-    answer: Answer,
-    /// The turn that the next connection would take.
+struct Looking<'a, A> {
+    question: &'a mut Unaligned<Question<A>>,
+    /// The turn that the next connection takes.
     turn: u64,
-    /// How many of `answer.full` are set.
-    full: u32,
 }
 
-impl Looking {
-    #[inline(always)]
-    const fn new() -> Self {
-        let answer = Answer {
-            outcome: 0,
-            verdict: NONE,
-            service: NONE,
-            backend: NONE,
-            slot: NONE,
-            slots: 0,
-            cursor: [0; 2],
-            full: [NONE; MOST_FULL],
-            meets: meets::NONE,
-            met: NONE,
-            state: 0,
-        };
-        Self { answer, turn: 0, full: 0 }
-    }
-}
-
-impl Asker for Looking {
+impl<A> Asker for Looking<'_, A> {
     const LOOKS: bool = true;
 
     #[inline(always)]
-    fn turn(&mut self, _service: u32) -> Option<u64> {
-        let turn = self.turn;
-        self.turn = turn.wrapping_add(1);
-        Some(turn)
+    fn turn(&mut self, _service: u32, attempt: u32) -> Option<u64> {
+        Some(self.turn.wrapping_add(u64::from(attempt)))
     }
 
     #[inline(always)]
     fn note(&mut self, note: Note) {
-        let answer = &mut self.answer;
-        match note {
-            Note::Sticky => answer.outcome = outcome::STICKY,
-            Note::Slot(slot, slots) => {
-                (answer.outcome, answer.slot, answer.slots) = (outcome::SLOT, slot, slots);
-            }
-            Note::Full(backend) => {
-                if let Some(full) = answer.full.get_mut(self.full as usize) {
+        let (outcome, slot) = match note {
+            Note::Sticky => (outcome::STICKY, NONE),
+            Note::Slot(slot) => (outcome::SLOT, slot),
+            Note::Any => (outcome::ANY, NONE),
+            Note::Drawn => (outcome::DRAWN, NONE),
+            Note::Full(attempt, backend) => {
+                // Of an array, because a packed one's elements cannot be borrowed.
+                let mut full = self.question.0.answer.full;
+                if let Some(full) = full.get_mut(attempt as usize) {
                     *full = backend;
-                    self.full += 1;
                 }
+                self.question.0.answer.full = full;
+                return;
             }
-            Note::Any => (answer.outcome, answer.slot) = (outcome::ANY, NONE),
-            Note::Drawn => (answer.outcome, answer.slot) = (outcome::DRAWN, NONE),
-        }
+        };
+        self.question.0.answer.outcome = outcome;
+        self.question.0.answer.slot = slot;
     }
 }

@@ -33,8 +33,8 @@ pub trait Asker {
     /// Whether nothing may be changed, and what is picked is told.
     const LOOKS: bool;
 
-    /// The turn of the service's next connection.
-    fn turn(&mut self, service: u32) -> Option<u64>;
+    /// The turn of the service's next connection, of which this is an attempt, counted from zero.
+    fn turn(&mut self, service: u32, attempt: u32) -> Option<u64>;
 
     /// What was looked at, and how it went.
     #[inline(always)]
@@ -46,10 +46,10 @@ pub trait Asker {
 pub enum Note {
     /// The client's own backend is the answer.
     Sticky,
-    /// A slot is tried, counted from zero, of so many.
-    Slot(u32, u32),
-    /// This backend would be the answer, and has no room.
-    Full(u32),
+    /// A slot is tried, counted from zero.
+    Slot(u32),
+    /// An attempt led to this backend, which has no room.
+    Full(u32, u32),
     /// Whoever has room is looked for.
     Any,
     /// A packet would draw at random.
@@ -63,7 +63,7 @@ impl Asker for Packet {
     const LOOKS: bool = false;
 
     #[inline(always)]
-    fn turn(&mut self, service: u32) -> Option<u64> {
+    fn turn(&mut self, service: u32, _attempt: u32) -> Option<u64> {
         maps::next_turn(service)
     }
 }
@@ -101,7 +101,7 @@ pub fn pick<F: Tables, A: Asker>(
     for attempt in 0..TRIES {
         let backend = match settings.scheduler {
             scheduler::ROUND_ROBIN => {
-                let turn = asker.turn(service).ok_or(Verdict::DROP_INTERNAL)?;
+                let turn = asker.turn(service, attempt).ok_or(Verdict::DROP_INTERNAL)?;
                 named::<A>(asker, service, turn, length)?
             }
             scheduler::LEAST_CONNECTIONS => less_loaded::<F>(service, length)?,
@@ -112,7 +112,7 @@ pub fn pick<F: Tables, A: Asker>(
             return Ok(backend);
         }
         if backend != avoid {
-            asker.note(Note::Full(backend));
+            asker.note(Note::Full(attempt, backend));
         }
     }
     asker.note(Note::Any);
@@ -169,7 +169,7 @@ fn less_loaded<F: Tables>(service: u32, length: u32) -> Result<u32, Verdict> {
 #[inline(always)]
 fn named<A: Asker>(asker: &mut A, service: u32, turn: u64, length: u32) -> Result<u32, Verdict> {
     if A::LOOKS {
-        asker.note(Note::Slot(ring::slot(turn, length) - ring::slot(0, 1), length));
+        asker.note(Note::Slot(ring::slot(turn, length) - ring::slot(0, 1)));
     }
     slot(service, turn, length)
 }
