@@ -2,10 +2,13 @@
 
 mod change;
 mod configuration;
+mod connections;
 mod counters;
 mod decap;
 mod doctor;
+mod events;
 mod generate;
+mod journal;
 mod lifecycle;
 mod output;
 mod probe;
@@ -17,7 +20,7 @@ use std::{path::PathBuf, pin::Pin, time::Duration};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::probe::ProbeArgs;
 use crate::{
@@ -85,6 +88,13 @@ enum Command {
     Backend(BackendCommand),
     /// Show what passed to and from each backend, and what became of every packet
     Counters(CountersArgs),
+    /// List, count and cut connections
+    #[command(subcommand)]
+    Connections(connections::Command),
+    /// Show what changed: membership, states, configuration and health, with who and why
+    ///
+    /// With --follow it goes on as things happen, also over a restart of the daemon, until Ctrl-C.
+    Events(events::EventsArgs),
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -384,6 +394,11 @@ impl Cli {
                 let client = &client;
                 Box::pin(async move { counters::show(client, &args).await })
             }
+            Command::Events(args) => {
+                let client = &client;
+                Box::pin(async move { events::show(client, &args).await })
+            }
+            Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {
                 Box::pin(configuration::run(&client, command, &paths.config))
             }
@@ -399,10 +414,14 @@ impl Cli {
     }
 }
 
-/// Logs to stderr; `RUST_LOG` chooses what.
+/// Logs to the journal, with the fields of each line as its own, where stderr goes there anyway; else to
+/// stderr. `RUST_LOG` chooses what.
 fn log() {
     let filter =
         EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    if let Some(journal) = journal::layer() {
+        return tracing_subscriber::registry().with(filter).with(journal).init();
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
