@@ -24,9 +24,7 @@ export class Alerts {
 
   /** Shows what a status document says. */
   update(status) {
-    const alerts = [...(status.alerts ?? []), ...troubles(status).map(asAlert)];
-    const confirmation = status.daemon.confirmation;
-    if (confirmation) alerts.push(asConfirmation(confirmation));
+    const alerts = [...(status.alerts ?? []), ...troubles(status)];
     this.#list.update(alerts, (alert) => alert.id);
     show(this.#quiet, alerts.length === 0);
     write(this.#count, alerts.length === 0 ? "" : format.count(alerts.length));
@@ -101,18 +99,4 @@ class AlertItem {
 function number(value) {
   if (typeof value !== "number") return String(value);
   return Number.isInteger(value) ? format.count(value) : String(Number(value.toPrecision(3)));
-}
-
-function asAlert(summary) {
-  return { id: `trouble/${summary}`, kind: "daemon", severity: "warning", summary };
-}
-
-function asConfirmation({ seconds_left: left }) {
-  const when = left == null ? "soon" : `in ${format.span(left)}`;
-  return {
-    id: "confirmation",
-    kind: "configuration",
-    severity: "info",
-    summary: `a configuration waits for its confirmation and is taken back ${when}`,
-  };
 }
