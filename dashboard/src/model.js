@@ -207,13 +207,13 @@ export function troubles({ daemon, alerts = [] }) {
     if (problem) add("interface-lost", `interface-lost/${name}`, `interface ${name}: ${problem}`);
   }
   if (daemon.config_edited) {
-    const file = daemon.config || "the configuration file";
-    add("config-not-applied", "config-not-applied", `${file} was edited and is not what is at work`);
+    const { file, what } = daemon.config_edited;
+    add("config-not-applied", "config-not-applied", `${file} ${what}, and is not what is at work`);
   }
   const { confirmation } = daemon;
   if (confirmation) {
-    const when = confirmation.seconds_left == null ? "soon" : `in ${span(confirmation.seconds_left)}`;
-    const summary = `a configuration waits for its confirmation and is taken back ${when}`;
+    const { what, who, seconds_left: left } = confirmation;
+    const summary = `${what} (by ${peer(who)}) waits for its confirmation, and is taken back in ${span(left)}`;
     found.push({ id: "confirmation", kind: "configuration", severity: "info", summary });
   }
   return found;

@@ -150,7 +150,8 @@ test("an interruption leaves a gap", () => {
 });
 
 test("a trouble that an alert tells is not told twice", () => {
-  const daemon = { config: "/etc/evenkeel/evenkeel.toml", config_edited: {}, troubles: ["no disk"] };
+  const edited = { file: "/etc/evenkeel/evenkeel.toml", what: "was edited" };
+  const daemon = { config_edited: edited, troubles: ["no disk"] };
   const kinds = (alerts) => model.troubles({ daemon, alerts }).map(({ kind }) => kind);
   assert.deepEqual(kinds([]), ["daemon", "config-not-applied"]);
   assert.deepEqual(kinds([{ kind: "config-not-applied" }]), ["daemon"]);
