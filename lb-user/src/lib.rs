@@ -26,6 +26,8 @@ pub mod loader;
 mod lock;
 mod netdevice;
 pub mod nexthop;
+pub mod overview;
 pub mod plan;
 mod statistics;
+pub mod top;
 pub mod verify;

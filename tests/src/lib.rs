@@ -21,6 +21,7 @@ pub mod servers;
 pub mod settings;
 pub mod stage;
 pub mod systemd;
+pub mod tmux;
 pub mod topology;
 pub mod transfer;
 pub mod unix;

@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 14] = [
+const PROGRAMS: [(&str, &[&str]); 15] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -27,6 +27,8 @@ const PROGRAMS: [(&str, &[&str]); 14] = [
     // The dashboard is looked at.
     ("chromium", &["chromium"]),
     ("node", &["nodejs"]),
+    // `top` is typed at and looked at.
+    ("tmux", &["tmux"]),
 ];
 
 /// Parts of the names of tests that install the package.

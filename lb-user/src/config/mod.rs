@@ -18,6 +18,7 @@ mod http;
 mod index;
 mod model;
 mod prefix;
+mod reference;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -45,6 +46,7 @@ pub use self::{
         Rate, Service, Tables, Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
+    reference::reference,
     store::{sweep_unfinished, write_atomically},
     verify::{Decimal, Verify},
 };

@@ -7,6 +7,7 @@ mod host;
 mod invalid;
 mod probes;
 mod properties;
+mod reference;
 mod store;
 mod texts;
 mod traffic;
