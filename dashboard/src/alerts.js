@@ -86,13 +86,10 @@ class AlertItem {
     parts.page.dataset.page = page ?? "";
     parts.page.replaceChildren();
     if (!page) return;
-    // What the configuration names is a link; what is in the installed documentation is a place there.
-    if (/^https?:\/\//.test(page)) {
-      const link = element("a", { href: page, rel: "noreferrer", target: "_blank" }, "What to do");
-      parts.page.append(link);
-    } else {
-      parts.page.append("What to do: ", element("code", {}, page));
-    }
+    // Of the configuration's playbook, or of the one that the daemon carries with it. Nothing else is a link.
+    if (!/^(https?:\/\/|docs\/)/.test(page)) return;
+    const link = element("a", { href: page, rel: "noreferrer", target: "_blank" }, "What to do");
+    parts.page.append(link);
   }
 }
 

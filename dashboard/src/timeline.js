@@ -55,7 +55,7 @@ export class Timeline {
   /** Asks for the last events: those before the page was opened, or that the stream has missed. */
   async load() {
     try {
-      const answer = await fetch(`/v1/events?limit=${KEPT}`, { headers: { Accept: "application/json" } });
+      const answer = await fetch(`v1/events?limit=${KEPT}`, { headers: { Accept: "application/json" } });
       if (!answer.ok) throw new Error(`the daemon says ${answer.status}`);
       const { events } = await answer.json();
       events.forEach((event) => this.#take(event));
