@@ -140,7 +140,8 @@ function item(event) {
     element("span", { class: "event-where" }, where),
     element("span", { class: "event-message" }, message),
   );
-  const because = [who && `by ${peer(who)}`, why].filter(Boolean).join(": ");
+  // Most messages say the reason themselves.
+  const because = [who && `by ${peer(who)}`, !message.includes(why) && why].filter(Boolean).join(": ");
   if (because) made.append(element("span", { class: "event-why" }, because));
   return made;
 }
