@@ -24,9 +24,7 @@ export class Alerts {
 
   /** Shows what a status document says. */
   update(status) {
-    const alerts = [...(status.alerts ?? []), ...troubles(status).map(asAlert)];
-    const confirmation = status.daemon.confirmation;
-    if (confirmation) alerts.push(asConfirmation(confirmation));
+    const alerts = [...(status.alerts ?? []), ...troubles(status)];
     this.#list.update(alerts, (alert) => alert.id);
     show(this.#quiet, alerts.length === 0);
     write(this.#count, alerts.length === 0 ? "" : format.count(alerts.length));
@@ -88,31 +86,14 @@ class AlertItem {
     parts.page.dataset.page = page ?? "";
     parts.page.replaceChildren();
     if (!page) return;
-    // What the configuration names is a link; what is in the installed documentation is a place there.
-    if (/^https?:\/\//.test(page)) {
-      const link = element("a", { href: page, rel: "noreferrer", target: "_blank" }, "What to do");
-      parts.page.append(link);
-    } else {
-      parts.page.append("What to do: ", element("code", {}, page));
-    }
+    // Of the configuration's playbook, or of the one that the daemon carries with it. Nothing else is a link.
+    if (!/^(https?:\/\/|docs\/)/.test(page)) return;
+    const link = element("a", { href: page, rel: "noreferrer", target: "_blank" }, "What to do");
+    parts.page.append(link);
   }
 }
 
 function number(value) {
   if (typeof value !== "number") return String(value);
   return Number.isInteger(value) ? format.count(value) : String(Number(value.toPrecision(3)));
-}
-
-function asAlert(summary) {
-  return { id: `trouble/${summary}`, kind: "daemon", severity: "warning", summary };
-}
-
-function asConfirmation({ seconds_left: left }) {
-  const when = left == null ? "soon" : `in ${format.span(left)}`;
-  return {
-    id: "confirmation",
-    kind: "configuration",
-    severity: "info",
-    summary: `a configuration waits for its confirmation and is taken back ${when}`,
-  };
 }

@@ -92,11 +92,12 @@ export class BackendRow {
 
     this.#share(row, scale, window);
     write(cells.connections, format.rate(row.rates?.connections));
-    write(cells.in, `${format.bytes(row.rates?.in_bytes)} in`);
-    write(cells.out, `${format.bytes(row.rates?.out_bytes)} out`);
-    write(cells.failed, `${format.rate(row.rates?.errors)}/s`);
+    write(cells.in, format.labelled(format.bytes(row.rates?.in_bytes), " in"));
+    write(cells.out, format.labelled(format.bytes(row.rates?.out_bytes), " out"));
+    write(cells.failed, format.labelled(format.rate(row.rates?.errors), "/s"));
     write(cells.failures, row.errors?.text || (row.errors ? `none in ${window}` : ""));
-    set(cells.failed, "data-some", row.rates?.errors > 0 || row.errors?.total > 0);
+    set(cells.failed, "data-some", row.rates?.errors > 0);
+    set(cells.failures, "data-some", row.errors?.total > 0);
     write(cells.open, format.count(row.open));
     write(cells.most, row.most == null ? "no limit" : `of ${format.count(row.most)}`);
     write(cells.p50, `p50 ${format.micros(row.p50)}`);

@@ -36,6 +36,11 @@ export function bytes(value) {
   return `${unit === 0 ? whole.format(left) : tenths.format(left)} ${UNITS[unit]}`;
 }
 
+/** Something a second: `3.4/s`, or with what it is, `1.2 KiB in`; nothing where there is nothing. */
+export function labelled(text, label) {
+  return text === NOTHING ? NOTHING : `${text}${label}`;
+}
+
 /** A part of 1 as a percentage: `33.3%`. */
 export function share(value) {
   return value == null ? NOTHING : `${tenths.format(value * 100)}%`;

@@ -30,7 +30,8 @@ export class Header {
     const said = live ? "live" : `no answer since ${format.clock(since)}`;
     write(this.#parts.live, said);
     set(document.documentElement, "data-stream", live ? "live" : "lost");
-    write(this.#parts.old, live ? "" : `${said[0].toUpperCase()}${said.slice(1)}: what is shown is from then. Trying again.`);
+    const old = `No answer since ${format.clock(since)}: what is shown is from then. Trying again.`;
+    write(this.#parts.old, live ? "" : old);
     show(this.#parts.old, !live);
   }
 
@@ -46,8 +47,8 @@ export class Header {
     this.#total("backends", `${totals.active} of ${totals.backends}`, totals.active < totals.backends);
     this.#total("connections", format.rate(totals.connections));
     this.#total("open", format.count(totals.open));
-    this.#total("in", `${format.bytes(totals.in_bytes)}/s`);
-    this.#total("out", `${format.bytes(totals.out_bytes)}/s`);
+    this.#total("in", format.labelled(format.bytes(totals.in_bytes), "/s"));
+    this.#total("out", format.labelled(format.bytes(totals.out_bytes), "/s"));
     this.#total("errors", format.rate(totals.errors), totals.errors > 0);
     this.#total("fill", format.share(totals.fill), totals.fill > 0.8);
   }

@@ -97,7 +97,7 @@ choose(find("#theme"), () => {
 });
 
 let lost = false;
-follow("/v1/stream", {
+follow("v1/stream", {
   status(document) {
     status = document;
     draw();

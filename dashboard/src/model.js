@@ -195,14 +195,26 @@ export function isUneven(share, fair, connections) {
   return share > fair * UNEVEN && share - fair > chance;
 }
 
-/** What the daemon says is not as it should be, each in a sentence. */
-export function troubles({ daemon }) {
-  const found = [...(daemon.troubles ?? [])];
+/** What the daemon says is not as it should be, and no alert tells, as alerts. */
+export function troubles({ daemon, alerts = [] }) {
+  const told = new Set(alerts.map(({ kind }) => kind));
+  const found = [];
+  const add = (kind, id, summary) => {
+    if (!told.has(kind)) found.push({ id, kind, severity: "warning", summary });
+  };
+  for (const trouble of daemon.troubles ?? []) add("daemon", `daemon/${trouble}`, trouble);
   for (const { name, problem } of daemon.interfaces ?? []) {
-    if (problem) found.push(`interface ${name}: ${problem}`);
+    if (problem) add("interface-lost", `interface-lost/${name}`, `interface ${name}: ${problem}`);
   }
   if (daemon.config_edited) {
-    found.push(`${daemon.config || "the configuration file"} was edited and is not what is at work`);
+    const { file, what } = daemon.config_edited;
+    add("config-not-applied", "config-not-applied", `${file} ${what}, and is not what is at work`);
+  }
+  const { confirmation } = daemon;
+  if (confirmation) {
+    const { what, who, seconds_left: left } = confirmation;
+    const summary = `${what} (by ${peer(who)}) waits for its confirmation, and is taken back in ${span(left)}`;
+    found.push({ id: "confirmation", kind: "configuration", severity: "info", summary });
   }
   return found;
 }

@@ -1,9 +1,10 @@
 // The live stream of the daemon: it reconnects by itself, whatever ended it, and tells how fresh it is.
 
-/** Without a word for so long, what the page shows is old. The daemon speaks once a second. */
-const STALE = 5000;
-/** Without a word for so long, the connection is given up: nobody may be at its other end. */
-const GIVEN_UP = 15000;
+/** Without a word for so long, what the page shows is old: milliseconds, and times the usual pause between two
+ * words. That is a second, and longer where the daemon has very many backends to tell of. */
+const [STALE, STALE_PAUSES] = [5000, 4];
+/** Three times as long, and the connection is given up: nobody may be at its other end. */
+const GIVEN_UP = 3;
 /** Between two attempts, at first and at the most. */
 const [PAUSE, LONGEST_PAUSE] = [1000, 8000];
 
@@ -14,6 +15,8 @@ const [PAUSE, LONGEST_PAUSE] = [1000, 8000];
 export function follow(url, on) {
   let source = null;
   let heard = Date.now();
+  let usual = 1000;
+  let told = heard;
   let live = null;
   let pause = PAUSE;
   let retry = null;
@@ -33,6 +36,11 @@ export function follow(url, on) {
     }
     heard = Date.now();
     pause = PAUSE;
+    if (message.type === "status") {
+      // Two that come together, because a browser was busy, say nothing of the pause between them.
+      usual = Math.max(usual * 0.8, Math.min(heard - told, usual * 2));
+      told = heard;
+    }
     handle(document);
     tell(true);
   };
@@ -57,8 +65,9 @@ export function follow(url, on) {
   };
   setInterval(() => {
     const silent = Date.now() - heard;
-    if (silent > STALE) tell(false);
-    if (silent > GIVEN_UP && retry === null && source.readyState !== EventSource.CONNECTING) {
+    const patience = Math.max(STALE, usual * STALE_PAUSES);
+    if (silent > patience) tell(false);
+    if (silent > patience * GIVEN_UP && retry === null && source.readyState !== EventSource.CONNECTING) {
       reopen();
     }
   }, 1000);

@@ -55,7 +55,7 @@ export class Timeline {
   /** Asks for the last events: those before the page was opened, or that the stream has missed. */
   async load() {
     try {
-      const answer = await fetch(`/v1/events?limit=${KEPT}`, { headers: { Accept: "application/json" } });
+      const answer = await fetch(`v1/events?limit=${KEPT}`, { headers: { Accept: "application/json" } });
       if (!answer.ok) throw new Error(`the daemon says ${answer.status}`);
       const { events } = await answer.json();
       events.forEach((event) => this.#take(event));
@@ -140,7 +140,8 @@ function item(event) {
     element("span", { class: "event-where" }, where),
     element("span", { class: "event-message" }, message),
   );
-  const because = [who && `by ${peer(who)}`, why].filter(Boolean).join(": ");
+  // Most messages say the reason themselves.
+  const because = [who && `by ${peer(who)}`, !message.includes(why) && why].filter(Boolean).join(": ");
   if (because) made.append(element("span", { class: "event-why" }, because));
   return made;
 }

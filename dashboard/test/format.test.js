@@ -13,6 +13,10 @@ test("small rates have a tenth, large ones none", () => {
   assert.deepEqual(rates.map(format.rate), ["0", "0.3", "99.9", "100", "12,346", "–"]);
 });
 
+test("a label goes with a number alone", () => {
+  assert.deepEqual([format.rate(2), format.rate(null)].map((text) => format.labelled(text, "/s")), ["2.0/s", "–"]);
+});
+
 test("spans have their two largest units", () => {
   const spans = [0, 59.9, 60, 3600, 3661, 90061, null];
   assert.deepEqual(spans.map(format.span), ["0s", "59s", "1m", "1h", "1h 1m", "1d 1h", "–"]);

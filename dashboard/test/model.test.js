@@ -148,3 +148,11 @@ test("an interruption leaves a gap", () => {
   history.add({ at: new Date(1e12 + 9000).toISOString(), services: { web: { a: { connections: 3 } } } });
   assert.deepEqual(history.of("web", "a"), [1, null, 3]);
 });
+
+test("a trouble that an alert tells is not told twice", () => {
+  const edited = { file: "/etc/evenkeel/evenkeel.toml", what: "was edited" };
+  const daemon = { config_edited: edited, troubles: ["no disk"] };
+  const kinds = (alerts) => model.troubles({ daemon, alerts }).map(({ kind }) => kind);
+  assert.deepEqual(kinds([]), ["daemon", "config-not-applied"]);
+  assert.deepEqual(kinds([{ kind: "config-not-applied" }]), ["daemon"]);
+});
