@@ -1,15 +1,19 @@
 //! The API on the Unix socket: HTTP and JSON in, commands to the controller, problems out.
 
 mod access;
+mod alerts;
 mod client;
 pub mod configuration;
 mod connections;
+pub mod events;
 mod groups;
 mod health;
+pub mod listing;
 pub mod model;
 mod peer;
 mod problem;
 mod server;
+pub mod stream;
 
 pub use self::{
     access::Access,

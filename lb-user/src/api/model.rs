@@ -7,10 +7,13 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use super::health::NewHealth;
 use super::{
     Peer,
     configuration::{Confirmation, Edited},
+};
+pub use super::{
+    alerts::{Alert, Alerts, Delivery, Evidence},
+    health::NewHealth,
 };
 use crate::{
     admin::{AdminState, Exception, Span},
@@ -28,6 +31,9 @@ pub struct Status {
     /// Backends that are no longer configured and still have connections.
     #[serde(default)]
     pub removed: Vec<Removed>,
+    /// What is wrong, the most severe first.
+    #[serde(default)]
+    pub alerts: Vec<Alert>,
 }
 
 /// The daemon.

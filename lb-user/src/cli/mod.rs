@@ -2,10 +2,13 @@
 
 mod change;
 mod configuration;
+mod connections;
 mod counters;
 mod decap;
 mod doctor;
+mod events;
 mod generate;
+mod journal;
 mod lifecycle;
 mod output;
 mod place;
@@ -19,7 +22,7 @@ use std::{path::PathBuf, pin::Pin, time::Duration};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::probe::ProbeArgs;
 use crate::{
@@ -100,6 +103,13 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = pause)]
         interval: f64,
     },
+    /// List, count and cut connections
+    #[command(subcommand)]
+    Connections(connections::Command),
+    /// Show what changed: membership, states, configuration and health, with who and why
+    ///
+    /// With --follow it goes on as things happen, also over a restart of the daemon, until Ctrl-C.
+    Events(events::EventsArgs),
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -405,6 +415,11 @@ impl Cli {
                 let interval = Duration::from_secs_f64(interval);
                 Box::pin(top::run(&paths.socket, interval, output::may_colour()))
             }
+            Command::Events(args) => {
+                let client = &client;
+                Box::pin(async move { events::show(client, &args).await })
+            }
+            Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {
                 Box::pin(configuration::run(&client, command, &paths.config))
             }
@@ -428,10 +443,14 @@ fn pause(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Logs to stderr; `RUST_LOG` chooses what.
+/// Logs to the journal, with the fields of each line as its own, where stderr goes there anyway; else to
+/// stderr. `RUST_LOG` chooses what.
 fn log() {
     let filter =
         EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    if let Some(journal) = journal::layer() {
+        return tracing_subscriber::registry().with(filter).with(journal).init();
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,10 +1,8 @@
 //! What of a status is wrong, and how wrong: for whoever looks at `status` or `top`. Pure.
 
-mod told;
-
-pub use self::told::{Alert, Event, Told};
 use crate::{
     admin::AdminState,
+    alerts::Severity,
     api::model::{BackendStatus, Daemon, ServiceStatus, Status},
     health::Health,
 };
@@ -34,6 +32,16 @@ pub fn of_backend(backend: &BackendStatus) -> Mood {
         (AdminState::Ready, Health::Up, true) if backend.state == "active" => Mood::Well,
         (AdminState::Drain, ..) | (_, Health::Unknown, _) | (_, Health::Up, true) => Mood::Uneasy,
         (AdminState::Ready, ..) => Mood::Bad,
+    }
+}
+
+/// How bad an alert is.
+#[must_use]
+pub fn of_severity(severity: Severity) -> Mood {
+    match severity {
+        Severity::Critical => Mood::Bad,
+        Severity::Warning => Mood::Uneasy,
+        Severity::Info => Mood::Aside,
     }
 }
 
@@ -81,10 +89,10 @@ pub fn notices(daemon: &Daemon) -> Vec<String> {
 
 /// The whole in a sentence, and how good that is.
 #[must_use]
-pub fn verdict(told: &Told) -> (Mood, String) {
-    let Told { status, alerts, .. } = told;
+pub fn verdict(status: &Status) -> (Mood, String) {
+    let alerts = &status.alerts;
     let mut parts = Vec::new();
-    for severity in ["critical", "warning", "info"] {
+    for severity in [Severity::Critical, Severity::Warning, Severity::Info] {
         let number = alerts.iter().filter(|alert| alert.severity == severity).count();
         match number {
             0 => {}
@@ -92,13 +100,8 @@ pub fn verdict(told: &Told) -> (Mood, String) {
             _ => parts.push(format!("{number} {severity} alerts")),
         }
     }
-    let severe = |severity| alerts.iter().any(|alert| alert.severity == severity);
-    let mut mood = match () {
-        () if severe("critical") => Mood::Bad,
-        () if severe("warning") => Mood::Uneasy,
-        () if severe("info") => Mood::Aside,
-        () => Mood::Well,
-    };
+    let moods = alerts.iter().map(|alert| of_severity(alert.severity));
+    let mut mood = moods.max().unwrap_or_default();
     let notices = notices(&status.daemon).len();
     if notices > 0 {
         parts.push(format!("{notices} notice{}", if notices == 1 { "" } else { "s" }));

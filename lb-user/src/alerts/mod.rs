@@ -1,0 +1,9 @@
+//! Alerts: what is wrong, since when, by which numbers, and where the playbook says what to do.
+//!
+//! A look's facts (`facts`) are judged by rules (`rules`, one file a concern), which remember what a
+//! backend was like before (`past`); the book (`book`) makes alerts of their findings, which rise and clear
+//! with hysteresis. All of that is pure: the time is passed in. `deliver` tells the outside.
+
+mod catalogue;
+
+pub use self::catalogue::{Entry, Kind, Scope, Severity, catalogue};
