@@ -107,36 +107,32 @@ pub fn verdict(status: &Status) -> (Mood, String) {
         parts.push(format!("{notices} notice{}", if notices == 1 { "" } else { "s" }));
         mood = mood.max(Mood::Uneasy);
     }
-    let (services, troubled) = (status.services.len(), troubled(status));
-    for (of, what) in [(Mood::Bad, "not served as it should be"), (Mood::Uneasy, "uneasy")] {
-        let number = troubled.iter().filter(|known| **known == of).count();
+    for (of, what) in [(Mood::Bad, "failing"), (Mood::Uneasy, "impaired")] {
+        let moods = status.services.iter().map(of_service);
+        let number = moods.filter(|mood| *mood == of).count();
         if number > 0 {
-            parts.push(format!("{number} of {services} services {what}"));
+            parts.push(format!("{} {what}", services(number)));
             mood = mood.max(of);
         }
     }
     if parts.is_empty() {
-        (mood, format!("all well: {}", summary(status)))
-    } else {
-        (mood, format!("{}; {}", parts.join(", "), summary(status)))
+        let services = services(status.services.len());
+        return (mood, format!("all well: {services}, {}", summary(status)));
     }
+    (mood, format!("{}; {}", parts.join(", "), summary(status)))
 }
 
-/// The moods of the services that are not well.
-fn troubled(status: &Status) -> Vec<Mood> {
-    status.services.iter().map(of_service).filter(|mood| *mood > Mood::Aside).collect()
+fn services(number: usize) -> String {
+    format!("{number} service{}", if number == 1 { "" } else { "s" })
 }
 
-/// How much there is, and how much of it is active.
+/// How many backends are active, and how many people took out.
 fn summary(status: &Status) -> String {
-    let services = status.services.len();
-    let backends: usize = status.services.iter().map(|service| service.backends.len()).sum();
-    let active: usize = status.services.iter().map(active).sum();
-    let out = status.services.iter().flat_map(|service| &service.backends);
-    let out = out.filter(|backend| backend.exception.is_some()).count();
-    let plural = if services == 1 { "" } else { "s" };
+    let backends = || status.services.iter().flat_map(|service| &service.backends);
+    let active = backends().filter(|backend| backend.active).count();
+    let out = backends().filter(|backend| backend.exception.is_some()).count();
     let out = if out == 0 { String::new() } else { format!(", {out} taken out") };
-    format!("{services} service{plural}, {active} of {backends} backends active{out}")
+    format!("{active} of {} backends active{out}", backends().count())
 }
 
 /// A span of time in its two largest units.

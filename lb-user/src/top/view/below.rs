@@ -150,7 +150,6 @@ pub fn draw_events(buffer: &mut Buffer, area: Rect, app: &App) {
 
 /// What keys do now; or what became of the last change.
 pub fn draw_keys(buffer: &mut Buffer, area: Rect, app: &App) {
-    let up_down = app.theme.glyph("↑↓", "Up/Down");
     let text = match (&app.mode, &app.said) {
         (Mode::Filter, _) => format!("filter: {}_   Enter keeps it, Esc clears it", app.filter),
         (_, Some(said)) => said.clone(),
@@ -161,8 +160,7 @@ pub fn draw_keys(buffer: &mut Buffer, area: Rect, app: &App) {
                 filter => format!("={filter}"),
             };
             format!(
-                "?:help q:quit d:drain r:resume {up_down} Enter:details /:filter{filter} s:sort={}{reversed} \
-                 w:last {} s",
+                "?:help q:quit d:drain r:resume Enter:details /:filter{filter} s:sort={}{reversed} w:{}s",
                 app.sort.name(),
                 app.window
             )
