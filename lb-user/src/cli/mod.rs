@@ -429,6 +429,10 @@ impl Cli {
                 let client = &client;
                 Box::pin(async move { counters::show(client, &args).await })
             }
+            Command::Top { interval } => {
+                let interval = Duration::from_secs_f64(interval);
+                Box::pin(top::run(&paths.socket, interval, output::may_colour()))
+            }
             Command::Events(args) => {
                 let client = &client;
                 Box::pin(async move { events::show(client, &args).await })
@@ -438,10 +442,6 @@ impl Cli {
                 Box::pin(async move { explain::show(client, &args).await })
             }
             Command::Connections(command) => Box::pin(connections::run(&client, command)),
-            Command::Top { interval } => {
-                let interval = Duration::from_secs_f64(interval);
-                Box::pin(top::run(&paths.socket, interval, output::may_colour()))
-            }
             Command::Configuration(command) => {
                 Box::pin(configuration::run(&client, command, &paths.config))
             }

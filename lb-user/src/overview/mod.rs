@@ -1,10 +1,8 @@
 //! What of a status is wrong, and how wrong: for whoever looks at `status` or `top`. Pure.
 
-mod told;
-
-pub use self::told::{Alert, Event, Told};
 use crate::{
     admin::AdminState,
+    alerts::Severity,
     api::model::{BackendStatus, Daemon, ServiceStatus, Status},
     health::Health,
 };
@@ -34,6 +32,16 @@ pub fn of_backend(backend: &BackendStatus) -> Mood {
         (AdminState::Ready, Health::Up, true) if backend.state == "active" => Mood::Well,
         (AdminState::Drain, ..) | (_, Health::Unknown, _) | (_, Health::Up, true) => Mood::Uneasy,
         (AdminState::Ready, ..) => Mood::Bad,
+    }
+}
+
+/// How bad an alert is.
+#[must_use]
+pub fn of_severity(severity: Severity) -> Mood {
+    match severity {
+        Severity::Critical => Mood::Bad,
+        Severity::Warning => Mood::Uneasy,
+        Severity::Info => Mood::Aside,
     }
 }
 
@@ -81,10 +89,10 @@ pub fn notices(daemon: &Daemon) -> Vec<String> {
 
 /// The whole in a sentence, and how good that is.
 #[must_use]
-pub fn verdict(told: &Told) -> (Mood, String) {
-    let Told { status, alerts, .. } = told;
+pub fn verdict(status: &Status) -> (Mood, String) {
+    let alerts = &status.alerts;
     let mut parts = Vec::new();
-    for severity in ["critical", "warning", "info"] {
+    for severity in [Severity::Critical, Severity::Warning, Severity::Info] {
         let number = alerts.iter().filter(|alert| alert.severity == severity).count();
         match number {
             0 => {}
@@ -92,48 +100,39 @@ pub fn verdict(told: &Told) -> (Mood, String) {
             _ => parts.push(format!("{number} {severity} alerts")),
         }
     }
-    let severe = |severity| alerts.iter().any(|alert| alert.severity == severity);
-    let mut mood = match () {
-        () if severe("critical") => Mood::Bad,
-        () if severe("warning") => Mood::Uneasy,
-        () if severe("info") => Mood::Aside,
-        () => Mood::Well,
-    };
+    let moods = alerts.iter().map(|alert| of_severity(alert.severity));
+    let mut mood = moods.max().unwrap_or_default();
     let notices = notices(&status.daemon).len();
     if notices > 0 {
         parts.push(format!("{notices} notice{}", if notices == 1 { "" } else { "s" }));
         mood = mood.max(Mood::Uneasy);
     }
-    let (services, troubled) = (status.services.len(), troubled(status));
-    for (of, what) in [(Mood::Bad, "not served as it should be"), (Mood::Uneasy, "uneasy")] {
-        let number = troubled.iter().filter(|known| **known == of).count();
+    for (of, what) in [(Mood::Bad, "failing"), (Mood::Uneasy, "impaired")] {
+        let moods = status.services.iter().map(of_service);
+        let number = moods.filter(|mood| *mood == of).count();
         if number > 0 {
-            parts.push(format!("{number} of {services} services {what}"));
+            parts.push(format!("{} {what}", services(number)));
             mood = mood.max(of);
         }
     }
     if parts.is_empty() {
-        (mood, format!("all well: {}", summary(status)))
-    } else {
-        (mood, format!("{}; {}", parts.join(", "), summary(status)))
+        let services = services(status.services.len());
+        return (mood, format!("all well: {services}, {}", summary(status)));
     }
+    (mood, format!("{}; {}", parts.join(", "), summary(status)))
 }
 
-/// The moods of the services that are not well.
-fn troubled(status: &Status) -> Vec<Mood> {
-    status.services.iter().map(of_service).filter(|mood| *mood > Mood::Aside).collect()
+fn services(number: usize) -> String {
+    format!("{number} service{}", if number == 1 { "" } else { "s" })
 }
 
-/// How much there is, and how much of it is active.
+/// How many backends are active, and how many people took out.
 fn summary(status: &Status) -> String {
-    let services = status.services.len();
-    let backends: usize = status.services.iter().map(|service| service.backends.len()).sum();
-    let active: usize = status.services.iter().map(active).sum();
-    let out = status.services.iter().flat_map(|service| &service.backends);
-    let out = out.filter(|backend| backend.exception.is_some()).count();
-    let plural = if services == 1 { "" } else { "s" };
+    let backends = || status.services.iter().flat_map(|service| &service.backends);
+    let active = backends().filter(|backend| backend.active).count();
+    let out = backends().filter(|backend| backend.exception.is_some()).count();
     let out = if out == 0 { String::new() } else { format!(", {out} taken out") };
-    format!("{services} service{plural}, {active} of {backends} backends active{out}")
+    format!("{active} of {} backends active{out}", backends().count())
 }
 
 /// A span of time in its two largest units.

@@ -9,8 +9,6 @@ use std::{
 };
 
 use hyper::Method;
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::{
     sync::{Notify, mpsc::UnboundedSender},
     time::timeout,
@@ -19,9 +17,9 @@ use tokio::{
 use crate::{
     api::{
         Client, ClientError,
-        model::{AdminRequest, Changed, Counters},
+        model::{AdminRequest, Changed, Counters, Status},
     },
-    overview::{Event, Told},
+    events::{Event, Page},
 };
 
 /// A daemon that takes longer to answer does not answer.
@@ -36,8 +34,8 @@ const AT_A_TIME: usize = 200;
 pub struct Reading {
     /// When it was told.
     pub at: Instant,
-    /// Status, windows and alerts.
-    pub told: Told,
+    /// The status with its windows and alerts.
+    pub status: Status,
     /// The counters.
     pub counters: Counters,
     /// What happened since the reading before, oldest first.
@@ -65,11 +63,6 @@ pub struct Feed {
     hurry: Arc<Notify>,
 }
 
-#[derive(Deserialize)]
-struct Events {
-    events: Vec<Event>,
-}
-
 impl Feed {
     /// Asks the daemon on a socket.
     #[must_use]
@@ -84,21 +77,19 @@ impl Feed {
     /// [`ClientError`].
     pub async fn read(&mut self) -> Result<Reading, ClientError> {
         let client = Client::new(&self.socket);
-        let document: Value = client.get("/v1/status").await?;
-        let told = Told::of(document).map_err(|error| ClientError::Garbled(error.to_string()))?;
+        let status = client.get("/v1/status").await?;
         let counters = client.get("/v1/counters").await?;
         let at = Instant::now();
-        Ok(Reading { at, told, counters, events: self.events(&client).await })
+        Ok(Reading { at, status, counters, events: self.events(&client).await })
     }
 
-    /// What happened since the last time. A daemon that keeps no events has none to tell.
+    /// What happened since the last time; at first the last that happened. A daemon that keeps no events has
+    /// none to tell.
     async fn events(&mut self, client: &Client) -> Vec<Event> {
-        let after = self.last.unwrap_or(0);
-        let path = format!("/v1/events?after={after}&limit={AT_A_TIME}");
-        let Ok(Events { events }) = client.get(&path).await else { return Vec::new() };
-        if let Some(event) = events.last() {
-            self.last = Some(event.id);
-        }
+        let after = self.last.map_or_else(String::new, |last| format!("&after={last}"));
+        let path = format!("/v1/events?limit={AT_A_TIME}{after}");
+        let Ok(Page { events, .. }) = client.get(&path).await else { return Vec::new() };
+        self.last = events.last().map(|event| event.id).or(self.last);
         events
     }
 

@@ -294,4 +294,24 @@ mod tests {
         assert_eq!(rendition((Color::LightRed, Color::Blue, plain)), "\x1b[;91;44m");
         assert_eq!(rendition((Color::Rgb(1, 2, 3), Color::Reset, plain)), "\x1b[m");
     }
+    #[test]
+    #[ignore = "it is what the test below runs in a terminal of its own"]
+    fn panics() {
+        let _screen = Screen::take().unwrap();
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_before_it_is_told() {
+        let own = std::env::current_exe().unwrap();
+        let arguments = "--exact top::terminal::tests::panics --ignored --nocapture";
+        let line = format!("{} {arguments}; stty -a", own.display());
+        let run = std::process::Command::new("script").args(["-qec", &line, "/dev/null"]).output();
+        let seen = String::from_utf8_lossy(&run.unwrap().stdout).into_owned();
+        let place = |what: &str| seen.find(what).unwrap_or_else(|| panic!("no {what:?}: {seen:?}"));
+        assert!(place(ENTER) < place(LEAVE) && place(LEAVE) < place("on purpose"), "{seen:?}");
+        assert_eq!(seen.matches(LEAVE).count(), 1, "{seen:?}");
+        let settings = &seen[place("speed ")..];
+        assert!(settings.contains(" icanon ") && settings.contains(" echo "), "{seen:?}");
+    }
 }

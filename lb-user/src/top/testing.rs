@@ -11,8 +11,9 @@ use super::{
     view::Theme,
 };
 use crate::{
-    api::model::Window,
-    overview::{Alert, Told},
+    alerts::Severity,
+    api::model::{Alert, Window},
+    events::Event,
 };
 
 /// The state before anything is known, in colour and with every letter.
@@ -73,7 +74,7 @@ pub fn reading(at: Instant) -> Reading {
     });
     Reading {
         at,
-        told: Told::of(status).unwrap(),
+        status: serde_json::from_value(status).unwrap(),
         counters: serde_json::from_value(counters).unwrap(),
         events: Vec::new(),
     }
@@ -120,16 +121,22 @@ pub fn window(seconds: u64, shares: [f64; 2]) -> Window {
     serde_json::from_value(window).unwrap()
 }
 
-/// An alert about the service `web`.
-pub fn alert(severity: &str, summary: &str) -> Alert {
-    Alert {
-        id: "backend-down/web/web-02".to_owned(),
-        kind: "backend-down".to_owned(),
-        severity: severity.to_owned(),
-        service: Some("web".to_owned()),
-        backend: Some("web-02".to_owned()),
-        since_seconds: 90,
-        summary: summary.to_owned(),
-        page: "docs/playbook/backend-down.html".to_owned(),
-    }
+/// An alert about the backend that is down.
+pub fn alert(severity: Severity, summary: &str) -> Alert {
+    let alert = json!({
+        "id": "backend-down/web/web-02", "kind": "backend-down", "severity": severity,
+        "service": "web", "backend": "web-02", "since": "2026-11-27T06:00:00Z",
+        "since_seconds": 90, "summary": summary, "evidence": {},
+        "page": "docs/playbook/backend-down.html",
+    });
+    serde_json::from_value(alert).unwrap()
+}
+
+/// An event of a second.
+pub fn event(second: u64) -> Event {
+    let event = json!({
+        "id": second, "at": format!("2026-11-27T06:00:{second:02}.000Z"), "kind": "health",
+        "message": format!("event {second}"),
+    });
+    serde_json::from_value(event).unwrap()
 }

@@ -22,8 +22,8 @@ pub use self::{
 use super::{feed::News, view::Theme};
 use crate::{
     admin::AdminState,
-    api::model::{AdminRequest, Changed},
-    overview::{Event, Told},
+    api::model::{AdminRequest, Changed, Status},
+    events::Event,
 };
 
 /// How many events are kept: more than any terminal shows.
@@ -79,7 +79,7 @@ pub struct App {
     /// Time between two readings.
     pub interval: Duration,
     /// What the daemon told last.
-    pub told: Option<Told>,
+    pub status: Option<Status>,
     /// Nobody answers now.
     pub silence: Option<Silence>,
     /// What passes.
@@ -112,7 +112,7 @@ impl App {
         Self {
             theme,
             interval,
-            told: None,
+            status: None,
             silence: None,
             rates: Rates::default(),
             events: VecDeque::new(),
@@ -133,7 +133,7 @@ impl App {
         match news {
             News::Reading(reading) => {
                 self.rates.take_in(reading.at, &reading.counters);
-                self.told = Some(reading.told);
+                self.status = Some(reading.status);
                 self.events.extend(reading.events);
                 let surplus = self.events.len().saturating_sub(EVENTS);
                 self.events.drain(..surplus);
@@ -167,8 +167,8 @@ impl App {
 
     /// The rows as they are shown.
     pub fn rows(&self) -> Vec<Row> {
-        let Some(told) = &self.told else { return Vec::new() };
-        rows::rows(told, &self.rates, self.window, &self.filter, self.sort, self.reversed)
+        let Some(status) = &self.status else { return Vec::new() };
+        rows::rows(status, &self.rates, self.window, &self.filter, self.sort, self.reversed)
     }
 
     /// Takes a key.
@@ -303,7 +303,7 @@ impl App {
     }
 
     fn admin(&self, service: &str, backend: &str) -> Option<AdminState> {
-        let services = &self.told.as_ref()?.status.services;
+        let services = &self.status.as_ref()?.services;
         let service = services.iter().find(|known| known.name == service)?;
         service.backends.iter().find(|known| known.name == backend).map(|known| known.admin)
     }

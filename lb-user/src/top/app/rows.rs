@@ -5,9 +5,9 @@ use std::cmp::Ordering;
 use super::rates::{Key, Rate, Rates};
 use crate::{
     admin::AdminState,
-    api::model::{BackendStatus, ServiceStatus, Window, WindowBackend},
+    api::model::{BackendStatus, ServiceStatus, Status, Window, WindowBackend},
     health::Health,
-    overview::{self, Mood, Told},
+    overview::{self, Mood},
 };
 
 /// What rows are sorted by.
@@ -102,7 +102,7 @@ pub fn brief(seconds: u64) -> String {
 
 /// Every row that the filter lets through, in order.
 pub fn rows(
-    told: &Told,
+    status: &Status,
     rates: &Rates,
     seconds: u64,
     filter: &str,
@@ -114,7 +114,7 @@ pub fn rows(
         if reversed { order.reverse() } else { order }
     };
     let mut groups: Vec<(Row, Vec<Row>)> = Vec::new();
-    for service in &told.status.services {
+    for service in &status.services {
         let window = service.windows.iter().find(|window| window.seconds == seconds);
         let whole = service.name.contains(filter) || service.address.contains(filter);
         let backends = service.backends.iter().filter(|backend| {

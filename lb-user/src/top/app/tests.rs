@@ -1,7 +1,5 @@
 use std::time::Instant;
 
-use serde_json::json;
-
 use super::*;
 use crate::{
     overview::Mood,
@@ -187,17 +185,6 @@ fn silence_is_since_the_last_answer_and_ends_with_the_next() {
     assert_eq!(names(&app).len(), 5, "what was known is still shown");
     app.take_in(News::Reading(Box::new(reading(Instant::now()))), at(6));
     assert_eq!(app.silence, None);
-}
-
-#[test]
-fn what_older_daemons_do_not_tell_is_not_needed() {
-    let mut document = serde_json::to_value(&reading(Instant::now()).told.status).unwrap();
-    document["services"][0].as_object_mut().unwrap().remove("windows").unwrap();
-    let told = Told::of(document.clone()).unwrap();
-    assert!(told.alerts.is_empty() && told.status.services[0].windows.is_empty());
-    document["alerts"] = json!([{ "id": "x", "kind": "x", "severity": "info", "summary": "s" }, 7]);
-    assert_eq!(Told::of(document).unwrap().alerts.len(), 1, "what cannot be read is left out");
-    assert!(Told::of(json!({})).is_err());
 }
 
 #[test]

@@ -15,8 +15,8 @@ pub const DETAILS: usize = 10;
 /// What is selected, in full.
 pub fn draw_details(buffer: &mut Buffer, area: Rect, app: &App, rows: &[Row]) {
     let row = rows.iter().find(|row| Some(&row.key) == app.selected.as_ref());
-    let (Some(row), Some(told)) = (row, &app.told) else { return };
-    let service = told.status.services.iter().find(|service| service.name == row.key.0);
+    let (Some(row), Some(status)) = (row, &app.status) else { return };
+    let service = status.services.iter().find(|service| service.name == row.key.0);
     let Some(service) = service else { return };
     let backend = row.key.1.as_ref();
     let backend =
@@ -25,7 +25,7 @@ pub fn draw_details(buffer: &mut Buffer, area: Rect, app: &App, rows: &[Row]) {
         Some(backend) => of_backend(app, service, backend),
         None => of_service(service),
     };
-    lines.extend(told.alerts.iter().filter_map(|alert| {
+    lines.extend(status.alerts.iter().filter_map(|alert| {
         let about = alert.service.as_deref() == Some(&service.name)
             && backend.is_none_or(|backend| alert.backend.as_deref() == Some(&backend.name));
         about.then(|| format!("{}: {} {}", alert.severity, alert.summary, alert.page))
@@ -150,7 +150,6 @@ pub fn draw_events(buffer: &mut Buffer, area: Rect, app: &App) {
 
 /// What keys do now; or what became of the last change.
 pub fn draw_keys(buffer: &mut Buffer, area: Rect, app: &App) {
-    let up_down = app.theme.glyph("↑↓", "Up/Down");
     let text = match (&app.mode, &app.said) {
         (Mode::Filter, _) => format!("filter: {}_   Enter keeps it, Esc clears it", app.filter),
         (_, Some(said)) => said.clone(),
@@ -161,8 +160,7 @@ pub fn draw_keys(buffer: &mut Buffer, area: Rect, app: &App) {
                 filter => format!("={filter}"),
             };
             format!(
-                "?:help q:quit d:drain r:resume {up_down} Enter:details /:filter{filter} s:sort={}{reversed} \
-                 w:last {} s",
+                "?:help q:quit d:drain r:resume Enter:details /:filter{filter} s:sort={}{reversed} w:{}s",
                 app.sort.name(),
                 app.window
             )

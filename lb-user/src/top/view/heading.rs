@@ -10,8 +10,8 @@ use crate::{
 
 /// The daemon, and the verdict below.
 pub fn draw(buffer: &mut Buffer, area: Rect, app: &App) {
-    let Some(told) = &app.told else { return };
-    let daemon = &told.status.daemon;
+    let Some(status) = &app.status else { return };
+    let daemon = &status.daemon;
     let interfaces = daemon.interfaces.iter().map(|known| format!("{} {}", known.name, known.mode));
     let up = brief(daemon.uptime_seconds);
     let interfaces = interfaces.collect::<Vec<_>>().join(", ");
@@ -29,7 +29,7 @@ pub fn draw(buffer: &mut Buffer, area: Rect, app: &App) {
         put(buffer, at, &text, Theme::faint());
     }
     let (mood, verdict) = match &app.silence {
-        None => overview::verdict(told),
+        None => overview::verdict(status),
         Some(silence) => {
             let since = humantime::format_rfc3339_seconds(silence.since).to_string();
             let since = since.split_once('T').map_or("", |(_, time)| time);
@@ -62,13 +62,13 @@ pub fn draw_wrong(buffer: &mut Buffer, area: Rect, app: &App) {
 }
 
 fn wrong(app: &App) -> Vec<(String, Style)> {
-    let Some(told) = &app.told else { return Vec::new() };
-    let alerts = told.alerts.iter().map(|alert| {
+    let Some(status) = &app.status else { return Vec::new() };
+    let alerts = status.alerts.iter().map(|alert| {
         let since = brief(alert.since_seconds);
         let text = format!("  {:<8} {since:>4}  {}  {}", alert.severity, alert.summary, alert.page);
-        (text, app.theme.severity(&alert.severity))
+        (text, app.theme.mood(overview::of_severity(alert.severity)))
     });
-    let notices = overview::notices(&told.status.daemon).into_iter();
+    let notices = overview::notices(&status.daemon).into_iter();
     let notices = notices.map(|notice| (format!("  ! {notice}"), app.theme.mood(Mood::Uneasy)));
     alerts.chain(notices).collect()
 }

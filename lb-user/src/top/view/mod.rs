@@ -48,14 +48,6 @@ impl Theme {
         }
     }
 
-    fn severity(self, severity: &str) -> Style {
-        self.mood(match severity {
-            "critical" => Mood::Bad,
-            "warning" => Mood::Uneasy,
-            _ => Mood::Aside,
-        })
-    }
-
     /// A title, or something else that stands out.
     fn strong() -> Style {
         Style::new().add_modifier(Modifier::BOLD)

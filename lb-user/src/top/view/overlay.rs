@@ -88,7 +88,7 @@ pub fn draw_dialog(buffer: &mut Buffer, area: Rect, app: &App, dialog: &Dialog) 
 
 /// What follows from it.
 fn consequence(app: &App, dialog: &Dialog) -> String {
-    let services = app.told.as_ref().map(|told| &told.status.services);
+    let services = app.status.as_ref().map(|status| &status.services);
     let service = services.and_then(|all| all.iter().find(|known| known.name == dialog.service));
     let Some(service) = service else { return "It is not configured any more.".to_owned() };
     let backend = service.backends.iter().find(|known| known.name == dialog.backend);

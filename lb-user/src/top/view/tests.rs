@@ -10,12 +10,12 @@ use ratatui::{
 
 use super::*;
 use crate::{
+    alerts::Severity,
     api::model::Changed,
-    overview::Event,
     top::{
         feed::News,
         terminal::Paint,
-        testing::{alert, later, window},
+        testing::{alert, event, later, window},
     },
 };
 
@@ -38,14 +38,11 @@ fn line_of(lines: &[String], what: &str) -> String {
 
 fn full() -> App {
     let mut app = later(&[("web-01", 75), ("web-02", 25)]);
-    let told = app.told.as_mut().unwrap();
-    told.status.services[0].windows = vec![window(10, [0.75, 0.25])];
-    told.alerts = vec![alert("critical", "web/web-02 is down"), alert("info", "second")];
-    for id in 0..30 {
-        let message = format!("event {id}");
-        let at = format!("2026-11-27T06:00:{id:02}Z");
-        app.events.push_back(Event { id, at, kind: "health".into(), message });
-    }
+    let status = app.status.as_mut().unwrap();
+    status.services[0].windows = vec![window(10, [0.75, 0.25])];
+    status.alerts =
+        vec![alert(Severity::Critical, "web/web-02 is down"), alert(Severity::Info, "second")];
+    app.events.extend((0..30).map(event));
     app
 }
 
@@ -163,7 +160,7 @@ fn silence_is_told_in_the_place_of_the_verdict() {
 #[test]
 fn without_colours_and_letters_all_is_still_there() {
     let mut app = full();
-    app.told.as_mut().unwrap().alerts[0].summary = "web/web-02 ist hinüber".into();
+    app.status.as_mut().unwrap().alerts[0].summary = "web/web-02 ist hinüber".into();
     app.theme = Theme { colour: false, unicode: false };
     app.press(KeyCode::Char('?').into());
     for mode in 0..2 {
@@ -187,8 +184,8 @@ fn without_colours_and_letters_all_is_still_there() {
 #[test]
 fn many_alerts_leave_room_for_the_table_and_are_counted() {
     let mut app = full();
-    app.told.as_mut().unwrap().alerts =
-        (0..20).map(|number| alert("warning", &format!("number {number}"))).collect();
+    app.status.as_mut().unwrap().alerts =
+        (0..20).map(|number| alert(Severity::Warning, &format!("number {number}"))).collect();
     let lines = shown(&app, 80, 24);
     line_of(&lines, "number 2");
     line_of(&lines, "and 17 more");
