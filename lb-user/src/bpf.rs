@@ -7,6 +7,7 @@
 use std::{
     ffi::CString,
     io,
+    ops::ControlFlow,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
         unix::ffi::OsStrExt as _,
@@ -187,16 +188,32 @@ pub fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<V> {
 
 /// Reads every element of a hash map, `size` at a time, into `each`.
 ///
+/// # Errors
+///
+/// As of [`read_while`].
+pub fn read_all<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    size: usize,
+    mut each: impl FnMut(&[K], &[V]),
+) -> io::Result<()> {
+    read_while(map, size, |keys, values| {
+        each(keys, values);
+        ControlFlow::Continue(())
+    })
+}
+
+/// Reads the elements of a hash map, `size` at a time, into `each`, until it breaks off or has them all.
+///
 /// Elements that come or go meanwhile may be seen or not; an element that stays is seen. Each
 /// batch locks a bucket of the table at a time, so packets do not wait.
 ///
 /// # Errors
 ///
 /// What the kernel answered. `size` grows where a bucket holds more elements than that.
-pub fn read_all<K: Pod, V: Pod>(
+pub fn read_while<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     mut size: usize,
-    mut each: impl FnMut(&[K], &[V]),
+    mut each: impl FnMut(&[K], &[V]) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let mut keys = vec![K::zeroed(); size];
     let mut values = vec![V::zeroed(); size];
@@ -226,8 +243,8 @@ pub fn read_all<K: Pod, V: Pod>(
             Err(_) => return result.map(drop),
         }
         let count = attr.count as usize;
-        each(&keys[..count], &values[..count]);
-        if result.is_err() {
+        let goes_on = each(&keys[..count], &values[..count]);
+        if goes_on.is_break() || result.is_err() {
             return Ok(());
         }
         from = to;

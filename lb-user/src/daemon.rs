@@ -12,6 +12,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -33,10 +34,16 @@ use crate::{
     },
     config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
     controller::{Command, Connections, Controller, Setup, configuration::pending},
+    events::{Events, Kind, Note},
     http,
     loader::{self, Attachments, Datapath, Grip, Manner, Pins},
     lock,
 };
+
+/// How a start goes that finds a data path at work.
+const TAKEN_OVER: &str = "data path taken over, connections and counters kept";
+/// How long a daemon that stops waits for its last events to be stored.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Where a daemon's things are.
 #[derive(Clone, Debug)]
@@ -121,7 +128,9 @@ pub fn run(paths: Paths, manner: Manner) -> Result<()> {
     hangups().thread_block().context("hold back SIGHUP")?;
     raise_limit();
     let prepared = prepare(paths, manner)?;
-    privileges::keep_needed([&prepared.paths.config, &prepared.paths.state_dir.join("history")])?;
+    let state = |name| prepared.paths.state_dir.join(name);
+    privileges::keep_needed([&prepared.paths.config, &state("history"), &state("events")])?;
+    prepared.events.keep()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(serve(prepared));
     runtime.shutdown_background();
@@ -140,6 +149,7 @@ struct Prepared {
     loaded: Loaded,
     socket: Socket,
     datapath: Datapath,
+    events: Events,
     pins: Pins,
     pins_lock: File,
     _state_lock: File,
@@ -150,10 +160,11 @@ fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
     for file in [&paths.config, &store::path(&paths.state_dir), &pending::file(&paths.state_dir)] {
         sweep_unfinished(file);
     }
+    let events = Events::open(&paths.state_dir);
     let pins = Pins::new(&paths.bpffs);
     let attached = pins.linked_interfaces()?;
     let check = || check_here(&paths.config, &attached);
-    pending::recover(&paths.state_dir, &paths.config, || check().map(drop))?;
+    pending::recover(&paths.state_dir, &paths.config, &events, || check().map(drop))?;
     let loaded = check()?;
     for warning in &loaded.warnings {
         warn!("{warning}");
@@ -165,7 +176,7 @@ fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
     if let Some(replacement) = &datapath.replacement {
         replacement.announce();
     } else if datapath.taken_over {
-        info!(pins = %paths.bpffs.display(), "data path taken over, connections and counters kept");
+        info!(pins = %paths.bpffs.display(), "{TAKEN_OVER}");
         if datapath.sizes != loaded.config.tables {
             warn!(
                 "[tables] asks for other sizes than the tables at work have ({:?}); they keep \
@@ -174,11 +185,21 @@ fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
             );
         }
     }
-    Ok(Prepared { paths, loaded, socket, datapath, pins, pins_lock, _state_lock: state_lock })
+    Ok(Prepared {
+        paths,
+        loaded,
+        socket,
+        datapath,
+        events,
+        pins,
+        pins_lock,
+        _state_lock: state_lock,
+    })
 }
 
 async fn serve(prepared: Prepared) -> Result<()> {
-    let Prepared { paths, loaded, socket, mut datapath, pins, pins_lock, _state_lock } = prepared;
+    let Prepared { paths, loaded, socket, mut datapath, events, pins, pins_lock, _state_lock } =
+        prepared;
     let reloads = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     hangups().thread_unblock().context("take SIGHUP")?;
     info!("the tables take about {} MB of kernel memory", loader::memory(&datapath.sizes) >> 20);
@@ -186,7 +207,9 @@ async fn serve(prepared: Prepared) -> Result<()> {
         log_drops(logger).context("listen to the program's log")?;
     }
     let fresh = !datapath.taken_over;
-    let result = control(&paths, loaded, datapath, (&pins, pins_lock), (socket, reloads)).await;
+    let served = (socket, reloads, events.clone());
+    let result = control(&paths, loaded, datapath, (&pins, pins_lock), served).await;
+    events.close(LAST_WORDS);
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
         // Nothing was balanced yet: leave no trace.
         drop(pins.remove_all());
@@ -216,7 +239,7 @@ async fn control(
     loaded: Loaded,
     datapath: Datapath,
     (pins, pins_lock): (&Pins, File),
-    (socket, reloads): (Socket, Hangups),
+    (socket, reloads, events): (Socket, Hangups, Events),
 ) -> Result<(), StartFailed> {
     let Datapath { programs, tables, connections, sizes, taken_over, program, replacement, .. } =
         datapath;
@@ -229,6 +252,9 @@ async fn control(
     }
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let (http, readers) = http::listener();
+    let connections =
+        Arc::new(Connections { table: connections, programs, capacity: sizes.connections });
+    let table = Arc::clone(&connections);
     let setup = Setup {
         http,
         grip,
@@ -237,11 +263,8 @@ async fn control(
         loaded,
         sizes,
         interfaces: node.interfaces,
-        connections: Arc::new(Connections {
-            table: connections,
-            programs,
-            capacity: sizes.connections,
-        }),
+        events: events.clone(),
+        connections,
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
@@ -249,7 +272,9 @@ async fn control(
         // Otherwise nobody waits for it: what was at work goes on.
         controller.settle().await;
     }
+    let mut over = if taken_over { TAKEN_OVER } else { "a new data path" };
     if let Some(replacement) = replacement {
+        over = "a new data path, in the place of one with another layout";
         // The old data path serves until the new one knows who is up.
         controller.judge_all().await;
         let done = replacement.commit();
@@ -258,20 +283,22 @@ async fn control(
         controller.hold_pins_anew().map_err(StartFailed::Later)?;
         info!("the data path is replaced");
     }
-    controller.follow_interfaces(attachments.keep().await);
+    controller.follow_interfaces(attachments.keep(events.clone()).await);
     let (commands, queue) = mpsc::channel(64);
-    let stop = stop_signal().map_err(StartFailed::Later)?;
+    let stop = stop_signal(events.clone()).map_err(StartFailed::Later)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %paths.socket.display(),
         "ready"
     );
+    let version = env!("CARGO_PKG_VERSION");
+    events.note(Note::new(Kind::Started, format!("evenkeel {version} started: {over}")));
     let control = tokio::spawn(controller.run(queue));
-    tokio::spawn(readers.serve(commands.downgrade()));
+    tokio::spawn(readers.serve(commands.downgrade(), events.clone()));
     // Without a sender of its own: the controller ends with the API.
     tokio::spawn(reload_on(reloads, commands.downgrade()));
     tokio::spawn(manager::tell(commands.downgrade()));
-    let served = api::serve(socket, commands, stop).await;
+    let served = api::serve(socket, commands, events, table, stop).await;
     manager::stopping();
     // The last sender went with the server, so the controller ends.
     let ended = control.await.context("the controller ended by itself");
@@ -297,15 +324,18 @@ async fn reload_on(mut signals: Hangups, commands: mpsc::WeakSender<Command>) {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT.
-fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
+/// Resolves at SIGTERM or SIGINT; those who follow the events are told, and sent home.
+fn stop_signal(events: Events) -> Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let signal = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        let message = format!("evenkeel stops at {signal}; the data path goes on");
+        events.note(Note::new(Kind::Stopped, message).because(signal));
+        events.end();
     })
 }
 

@@ -6,6 +6,7 @@
 mod bench;
 mod build;
 mod check;
+mod dashboard;
 mod deb;
 mod demo;
 mod docs;
@@ -32,7 +33,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Find or install the compiler for the XDP program.
+    /// Find or install the compiler for the XDP program, and fetch the dashboard's charts.
     Setup,
     /// Build everything.
     Build {

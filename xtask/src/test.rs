@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 12] = [
+const PROGRAMS: [(&str, &[&str]); 15] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -24,6 +24,11 @@ const PROGRAMS: [(&str, &[&str]); 12] = [
     ("dpkg-shlibdeps", &["dpkg-dev"]),
     ("addgroup", &["adduser"]),
     ("man", &["man-db"]),
+    // The dashboard is looked at.
+    ("chromium", &["chromium"]),
+    ("node", &["nodejs"]),
+    // `top` is typed at and looked at.
+    ("tmux", &["tmux"]),
 ];
 
 /// Parts of the names of tests that install the package.

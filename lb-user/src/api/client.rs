@@ -2,24 +2,26 @@
 
 use std::{
     io,
+    ops::ControlFlow,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
-    Method, Request,
-    body::Bytes,
+    Method, Request, Response,
+    body::{Bytes, Incoming},
     client::conn::http1,
     header::{CONTENT_TYPE, HOST},
 };
 use hyper_util::rt::TokioIo;
 use serde::{Serialize, de::DeserializeOwned};
-use tokio::{net::UnixStream, time::sleep};
+use tokio::{net::UnixStream, task::AbortHandle, time::sleep};
 
 use super::{
     access::{ADMINS, READERS},
     problem::Problem,
+    stream::Stream,
 };
 
 /// How long a client waits until a busy daemon accepts its connection, and how often it tries.
@@ -94,6 +96,19 @@ impl Client {
         }
     }
 
+    /// `GET`s a path whose answer is a stream of server-sent events.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`].
+    pub async fn stream(&self, path: &str) -> Result<Stream, ClientError> {
+        let (response, connection) = self.request(Method::GET, path, None::<&()>).await?;
+        if response.status().is_success() {
+            return Ok(Stream::new(response.into_body(), connection));
+        }
+        Err(refusal(response, &connection).await)
+    }
+
     /// Sends a request with a JSON body, where there is one.
     ///
     /// # Errors
@@ -105,7 +120,56 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let garbled = |error: &dyn std::fmt::Display| ClientError::Garbled(error.to_string());
+        let (response, connection) = self.request(method, path, body).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response, &connection).await);
+        }
+        let body = response.into_body().collect().await.map_err(|error| garbled(&error))?;
+        connection.abort();
+        serde_json::from_slice(&body.to_bytes()).map_err(|error| garbled(&error))
+    }
+
+    /// `GET`s a path that answers with lines of JSON, and hands them to `each` as they come, until it breaks
+    /// off or fails.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError`], or what `each` failed with.
+    pub async fn lines<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut each: impl FnMut(T) -> anyhow::Result<ControlFlow<()>>,
+    ) -> anyhow::Result<()> {
+        let (response, connection) = self.request(Method::GET, path, None::<&()>).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response, &connection).await.into());
+        }
+        let mut answer = response.into_body();
+        let mut begun = Vec::new();
+        while let Some(frame) = answer.frame().await {
+            let frame = frame.map_err(|error| garbled(&error))?;
+            let Ok(piece) = frame.into_data() else { continue };
+            begun.extend_from_slice(&piece);
+            let whole = begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+            for line in begun[..whole].split(|byte| *byte == b'\n').filter(|l| !l.is_empty()) {
+                let line = serde_json::from_slice(line).map_err(|error| garbled(&error))?;
+                if each(line)?.is_break() {
+                    connection.abort();
+                    return Ok(());
+                }
+            }
+            begun.drain(..whole);
+        }
+        Ok(())
+    }
+
+    /// Sends a request, and returns its answer's head with the connection that it comes by.
+    async fn request<B: Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Result<(Response<Incoming>, AbortHandle), ClientError> {
         let stream = self.connect().await.map_err(|error| {
             let socket = self.socket.clone();
             match error.kind() {
@@ -115,7 +179,7 @@ impl Client {
         })?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| garbled(&error))?;
-        let connection = tokio::spawn(connection);
+        let connection = tokio::spawn(connection).abort_handle();
         let mut request = Request::builder().method(method).uri(path).header(HOST, "evenkeel");
         let mut bytes = Bytes::new();
         if let Some(body) = body {
@@ -124,16 +188,24 @@ impl Client {
         }
         let request = request.body(Full::new(bytes)).map_err(|error| garbled(&error))?;
         let response = sender.send_request(request).await.map_err(|error| garbled(&error))?;
-        let status = response.status();
-        let body =
-            response.into_body().collect().await.map_err(|error| garbled(&error))?.to_bytes();
-        connection.abort();
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| garbled(&error));
-        }
-        Err(match serde_json::from_slice(&body) {
-            Ok(problem) => ClientError::Problem(problem),
-            Err(_) => garbled(&format!("status {status}")),
-        })
+        Ok((response, connection))
+    }
+}
+
+fn garbled(error: &dyn std::fmt::Display) -> ClientError {
+    ClientError::Garbled(error.to_string())
+}
+
+/// What an answer says that is no success.
+async fn refusal(response: Response<Incoming>, connection: &AbortHandle) -> ClientError {
+    let status = response.status();
+    let body = match response.into_body().collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return garbled(&error),
+    };
+    connection.abort();
+    match serde_json::from_slice(&body) {
+        Ok(problem) => ClientError::Problem(problem),
+        Err(_) => garbled(&format!("status {status}")),
     }
 }

@@ -5,12 +5,15 @@ mod alerts;
 mod client;
 pub mod configuration;
 mod connections;
+pub mod events;
 mod groups;
 mod health;
+pub mod listing;
 pub mod model;
 mod peer;
 mod problem;
 mod server;
+pub mod stream;
 
 pub use self::{
     access::Access,

@@ -4,6 +4,7 @@ use std::{
     fs, io,
     os::unix::{fs::PermissionsExt as _, net::UnixListener as StdListener},
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -24,11 +25,11 @@ use rustix::{
 use serde::Deserialize;
 use tokio::{
     net::UnixListener,
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
 };
 
 use super::{
-    Access, Peer, access, configuration, connections,
+    Access, Peer, access, configuration, connections, events, listing,
     model::{
         AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
         Status,
@@ -38,7 +39,8 @@ use super::{
 use crate::{
     admin::AdminState,
     config::{Endpoint, edit::ServiceSpec},
-    controller::{Administer, Change, Command, Refused, Wish},
+    controller::{Administer, Change, Command, Connections, Refused, Wish},
+    events::Events,
 };
 
 pub(super) type Commands = mpsc::Sender<Command>;
@@ -98,7 +100,8 @@ fn holder(path: &Path) -> Option<String> {
     }
 }
 
-/// Serves the API until `stop` resolves; requests under way are finished.
+/// Serves the API until `stop` resolves; requests under way are finished. Those who follow the events have to
+/// be told that these end.
 ///
 /// # Errors
 ///
@@ -106,15 +109,26 @@ fn holder(path: &Path) -> Option<String> {
 pub async fn serve(
     socket: Socket,
     commands: Commands,
+    events: Events,
+    table: Arc<Connections>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> Result<()> {
     let Socket { listener, access } = socket;
     let listener = UnixListener::from_std(listener).context("serve the API")?;
-    let router = router(commands).layer(middleware::from_fn_with_state(access, access::guard));
+    let (stopping, stopped) = watch::channel(false);
+    let stop = async move {
+        stop.await;
+        // Listings may have readers that take their time.
+        let _ = stopping.send(true);
+    };
+    let listings = listing::routes(commands.clone(), table, stopped);
+    let router = router(commands, events)
+        .merge(listings)
+        .layer(middleware::from_fn_with_state(access, access::guard));
     connections::serve_on(listener, router, stop).await.context("serve the API")
 }
 
-fn router(commands: Commands) -> Router {
+fn router(commands: Commands, events: Events) -> Router {
     Router::new()
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
@@ -128,6 +142,7 @@ fn router(commands: Commands) -> Router {
             delete(remove_backend).patch(patch_backend),
         )
         .merge(configuration::routes())
+        .merge(events::routes(events))
         .fallback(async |request: Request| {
             let detail =
                 format!("there is no {}; see the README for the API", request.uri().path());

@@ -2,15 +2,20 @@
 
 mod change;
 mod configuration;
+mod connections;
 mod counters;
 mod decap;
 mod doctor;
+mod events;
 mod generate;
+mod journal;
 mod lifecycle;
 mod output;
+mod place;
 mod probe;
 mod read;
 mod reference;
+mod status;
 mod verify;
 
 use std::{path::PathBuf, pin::Pin, time::Duration};
@@ -18,7 +23,7 @@ use std::{path::PathBuf, pin::Pin, time::Duration};
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
 use self::probe::ProbeArgs;
 use crate::{
@@ -27,6 +32,7 @@ use crate::{
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier},
     daemon::{self, Paths},
     loader::Manner,
+    top,
 };
 
 /// An XDP layer-4 load balancer: shares connections equally, keeps watch over the servers behind
@@ -76,7 +82,10 @@ enum Command {
         #[arg(long)]
         replace_data_path: bool,
     },
-    /// Show services and backends, their health and share
+    /// Show on one screen how everything is, what is wrong first
+    ///
+    /// Alerts, notices, backends that people took out, then the services. Those that are well are a line
+    /// each where the screen has no room for their backends; `-o wide` shows every backend.
     Status(Format),
     /// List, show, add, set and remove services
     #[command(subcommand)]
@@ -86,6 +95,22 @@ enum Command {
     Backend(BackendCommand),
     /// Show what passed to and from each backend, and what became of every packet
     Counters(CountersArgs),
+    /// List, count and cut connections
+    #[command(subcommand)]
+    Connections(connections::Command),
+    /// Show what changed: membership, states, configuration and health, with who and why
+    ///
+    /// With --follow it goes on as things happen, also over a restart of the daemon, until Ctrl-C.
+    Events(events::EventsArgs),
+    /// Watch services and backends in the terminal; take backends out and back
+    ///
+    /// Shares against fair shares, rates, handshake times, states, alerts and the last events. `?` tells the
+    /// keys, `q` quits. Only what changed is sent to the terminal.
+    Top {
+        /// Time between two readings
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = pause)]
+        interval: f64,
+    },
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -312,7 +337,9 @@ struct CountersArgs {
     #[arg(value_name = "SERVICE[/BACKEND]")]
     filter: Option<String>,
     /// Show them again every so many seconds, until Ctrl-C
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    ///
+    /// On a terminal they are shown in place; elsewhere, and as JSON, one after the other.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]
     watch: Option<f64>,
     /// Show the change per second instead of the sums
     #[arg(long)]
@@ -369,7 +396,7 @@ impl Cli {
             Command::Man(args) => return generate::man(&args),
             Command::Reference(args) => return reference::write(&args),
             Command::Doctor(format) => Box::pin(doctor::show(&paths, format.output)),
-            Command::Status(format) => Box::pin(read::status(&client, format.output)),
+            Command::Status(format) => Box::pin(status::show(&client, format.output)),
             Command::Service(ServiceCommand::List(format)) => {
                 Box::pin(read::services(&client, format.output))
             }
@@ -389,6 +416,15 @@ impl Cli {
                 let client = &client;
                 Box::pin(async move { counters::show(client, &args).await })
             }
+            Command::Events(args) => {
+                let client = &client;
+                Box::pin(async move { events::show(client, &args).await })
+            }
+            Command::Connections(command) => Box::pin(connections::run(&client, command)),
+            Command::Top { interval } => {
+                let interval = Duration::from_secs_f64(interval);
+                Box::pin(top::run(&paths.socket, interval, output::may_colour()))
+            }
             Command::Configuration(command) => {
                 Box::pin(configuration::run(&client, command, &paths.config))
             }
@@ -404,10 +440,22 @@ impl Cli {
     }
 }
 
-/// Logs to stderr; `RUST_LOG` chooses what.
+/// Seconds from one look to the next.
+fn pause(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it takes 0.1 to 86400 seconds".to_owned()),
+    }
+}
+
+/// Logs to the journal, with the fields of each line as its own, where stderr goes there anyway; else to
+/// stderr. `RUST_LOG` chooses what.
 fn log() {
     let filter =
         EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    if let Some(journal) = journal::layer() {
+        return tracing_subscriber::registry().with(filter).with(journal).init();
+    }
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{Controller, change::Refused, probes::BackendKey};
 use crate::{
     admin::{AdminState, Ended, Exception, Exceptions, Span, store},
     api::{Peer, model::Changed},
+    events::{Kind, Note},
     plan::BackendId,
 };
 
@@ -91,24 +92,25 @@ impl Controller {
         let keys = self.named(asked.service.as_deref(), &asked.backend)?;
         let now = self.clock.now();
         let mut exceptions = self.condition.exceptions.clone();
-        let mut said = Vec::new();
+        let (mut said, mut news) = (Vec::new(), Vec::new());
         for key in &keys {
             let label = format!("{}/{}", key.0, key.1);
             match asked.wish.exception(key, &asked.by, now) {
                 Some(exception) => {
-                    said.push(format!("backend {label} {}", describe(&exception, now)));
+                    let line = format!("backend {label} {}", describe(&exception, now));
+                    news.push(admin(key, &line).by(&asked.by).because(&exception.reason));
+                    said.push(line);
                     exceptions.set(exception);
                 }
                 None if exceptions.end(key).is_some() => {
-                    said.push(format!("backend {label} is ready again"));
+                    let line = format!("backend {label} is ready again");
+                    news.push(admin(key, &line).by(&asked.by));
+                    said.push(line);
                 }
                 None => said.push(format!("backend {label} is ready already")),
             }
         }
-        let notes = self.take(exceptions, &keys, asked.force)?;
-        for line in &said {
-            info!(by = %asked.by, "{line}");
-        }
+        let notes = self.take(exceptions, &keys, asked.force, news)?;
         let mut changed =
             Changed { message: said.join("\n"), warnings: notes, ..Changed::default() };
         if matches!(asked.wish, Wish::Maintain(..)) {
@@ -163,12 +165,13 @@ impl Controller {
         keys.iter().filter_map(|(s, b)| held.backend(s, b)).map(|(id, _)| id).collect()
     }
 
-    /// Makes these the exceptions, where the services can do without who leaves.
+    /// Makes these the exceptions, where the services can do without who leaves, and tells the news.
     fn take(
         &mut self,
         exceptions: Exceptions,
         keys: &[BackendKey],
         force: bool,
+        news: Vec<Note>,
     ) -> Result<Vec<String>, Refused> {
         let before = std::mem::replace(&mut self.condition.exceptions, exceptions);
         let planned = self
@@ -191,8 +194,12 @@ impl Controller {
                 self.update();
             }
         })?;
+        for note in news {
+            self.events.tell(note);
+        }
         for key in keys {
             self.condition.note_change(key);
+            self.told.doubt(&key.0);
             if self.condition.exceptions.get(key).is_some() {
                 self.condition.ramps.left(key);
             }
@@ -219,14 +226,17 @@ impl Controller {
         }
         for (Exception { service, backend, state, reason, .. }, how) in &ended {
             self.condition.note_change(&(service.clone(), backend.clone()));
-            match how {
-                Ended::TimeUp => info!(
-                    service,
-                    backend,
-                    "the time of its {state} is up, it returns once it is healthy: {reason}"
-                ),
-                Ended::Removed => info!(service, backend, "removed while in {state}: {reason}"),
-            }
+            let message = match how {
+                Ended::TimeUp => {
+                    format!(
+                        "the time of its {state} is up, it returns once it is healthy: {reason}"
+                    )
+                }
+                Ended::Removed => format!("removed while in {state}: {reason}"),
+            };
+            let note = Note::new(Kind::Admin, message).backend(service, backend);
+            self.events.tell(note.by(&Peer::named("daemon")).because(reason));
+            self.told.doubt(service);
         }
         // What stays on disk ends again after a restart: its time is up then, too.
         if let Err(error) = self.save_exceptions() {
@@ -251,6 +261,10 @@ impl Controller {
             );
         }
     }
+}
+
+fn admin((service, backend): &BackendKey, line: &str) -> Note {
+    Note::new(Kind::Admin, line).backend(service, backend)
 }
 
 fn listed(names: &[&str]) -> String {

@@ -1,10 +1,13 @@
 //! The words of agents: noted, and told where they change something. What they bring about is decided in
 //! `condition`.
 
-use tracing::{debug, info, warn};
+use tracing::debug;
 
 use super::{Controller, probes::BackendKey};
-use crate::health::{AgentChange, AgentState};
+use crate::{
+    events::{Kind, Note},
+    health::{AgentChange, AgentState},
+};
 
 impl Controller {
     /// Notes what an agent said.
@@ -25,9 +28,17 @@ impl Controller {
             {
                 debug!(service, backend, "agent says: {state}");
             }
-            _ if state.trouble.is_some() => warn!(service, backend, "agent says: {state}"),
-            _ => info!(service, backend, "agent says: {state}"),
+            _ => {
+                let note = Note::new(Kind::Agent, format!("agent says: {state}"));
+                let note = note.backend(service, backend);
+                let silent = state.trouble.clone();
+                self.events.tell(match silent {
+                    Some(trouble) => note.because(trouble).warning(),
+                    None => note,
+                });
+            }
         }
+        self.told.doubt(service);
         self.condition.agents.insert(key, state);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
-use super::{Controller, condition};
+use super::{Controller, condition, configuration::Deed};
 use crate::{
     api::{Peer, model::Changed},
     config::{
@@ -10,6 +10,7 @@ use crate::{
         edit::{self, BackendSpec, EditError, ServiceSpec},
         shown,
     },
+    events::{Kind, Note},
     plan::BackendId,
 };
 
@@ -123,6 +124,19 @@ impl Change {
         }
     }
 
+    /// As an event.
+    fn note(&self, what: &str) -> Note {
+        let note = Note::new(Kind::Membership, what);
+        match self {
+            Self::AddService(ServiceSpec { name: service, .. })
+            | Self::RemoveService { name: service, .. }
+            | Self::SetScheduler { service, .. } => note.service(service),
+            Self::AddBackend { service, backend: BackendSpec { name, .. } }
+            | Self::RemoveBackend { service, name, .. }
+            | Self::SetWeight { service, name, .. } => note.backend(service, name),
+        }
+    }
+
     fn describe(&self) -> String {
         match self {
             Self::AddService(spec) => {
@@ -167,14 +181,16 @@ impl Controller {
         let force = matches!(change, Change::RemoveBackend { force: true, .. });
         let cut = self.to_cut(&change);
         let mut warnings = fresh(&self.loaded, &loaded, &host);
-        let (_, notes) = self.switch(loaded, false, force, peer, &change.describe())?;
+        let what = change.describe();
+        let deed = Deed { note: change.note(&what).by(peer), is_whole: false, peer, what: &what };
+        let (_, notes) = self.switch(loaded, false, force, deed)?;
         warnings.extend(notes);
         let cut = self.cut(cut).await.unwrap_or_else(|error| {
             // The change is made; what remains is to say what is left of it.
             warnings.push(format!("not all open connections were cut: {error:#}"));
             0
         });
-        Ok(Changed { message: change.describe(), warnings, cut })
+        Ok(Changed { message: what, warnings, cut })
     }
 
     /// The configuration's text, if it still is what the data path was made from.

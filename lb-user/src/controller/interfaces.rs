@@ -16,7 +16,7 @@ pub type Indices = BTreeMap<String, u32>;
 impl Controller {
     /// Follows how the program is attached to the interfaces.
     pub fn follow_interfaces(&mut self, attached: Interfaces) {
-        self.events.attached = attached;
+        self.sources.attached = attached;
         self.note_interfaces();
     }
 
@@ -24,7 +24,7 @@ impl Controller {
     /// behind one that was made again find the way back.
     pub(super) fn note_interfaces(&mut self) {
         self.note_host();
-        for attachment in self.events.attached.borrow_and_update().iter() {
+        for attachment in self.sources.attached.borrow_and_update().iter() {
             if attachment.index == 0 {
                 continue;
             }

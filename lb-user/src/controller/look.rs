@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::{Controller, condition, passive::Counts, probes::BackendKey};
 use crate::{
     config::{OnDown, Passive, Service},
+    events::{Kind, Note},
     plan::BackendId,
 };
 
@@ -63,10 +64,12 @@ impl Controller {
         self.windows.observe(began, &counters, held, revision);
         let ejected = self.watch_failures(&counters, began);
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= began);
-        let returned = due(self.condition.watch.next(last));
+        let returned = self.condition.watch.returned(last, began);
         let grown = due(self.condition.ramps.next(last));
         let ended = self.end_exceptions();
-        if ejected || returned || grown || ended {
+        let news = ejected || !returned.is_empty();
+        self.tell_returned(returned);
+        if news || grown || ended {
             self.update();
         }
         self.condition.settle(&self.loaded.config, began);
@@ -98,7 +101,10 @@ impl Controller {
                     found.push(format!("{more} more"));
                 }
                 let found = found.join(", ");
-                warn!("the kernel's tables were changed by somebody else, and are mended: {found}");
+                let message = format!(
+                    "the kernel's tables were changed by somebody else, and are mended: {found}"
+                );
+                self.events.tell(Note::new(Kind::Drift, message).because(&found).warning());
                 self.audit.note(self.clock.now(), found);
             }
             Err(error) => warn!("could not compare the kernel's tables: {error:#}"),
@@ -134,8 +140,10 @@ impl Controller {
                 if let Some(ejection) = found {
                     members -= 1;
                     let span = humantime::format_duration(ejection.span);
-                    let (service, backend, why) = (&key.0, &key.1, &ejection.why);
-                    warn!(service, backend, "backend is ejected for {span}: {why}");
+                    let why = &ejection.why;
+                    let message = format!("backend is ejected for {span}: {why}");
+                    let note = Note::new(Kind::Ejected, message).backend(&key.0, &key.1);
+                    self.events.tell(note.because(why).warning());
                     ejected.push(key);
                 }
             }
@@ -148,6 +156,7 @@ impl Controller {
 
     /// What a backend's failure, seen by probes or by the kernel, does beside taking it out.
     pub(super) fn has_failed(&mut self, key: &BackendKey) {
+        self.told.doubt(&key.0);
         self.condition.ramps.left(key);
         let service = self.loaded.config.service(&key.0);
         if service.is_none_or(|service| service.availability.on_down == OnDown::Keep) {

@@ -14,6 +14,7 @@ mod history;
 mod interfaces;
 mod load;
 mod look;
+mod news;
 mod passive;
 mod pins;
 mod probes;
@@ -58,7 +59,9 @@ use crate::{
         model::{Alerts, Changed, Counters, Status},
     },
     config::{HostFacts, Loaded},
+    connections::Directory,
     dataplane::Lifetimes,
+    events::{Events, Kind, Note},
     health::{self, AgentChange, Agents, Health, Monitor},
     http,
     loader::{Grip, Interfaces, Sizes},
@@ -82,6 +85,8 @@ pub enum Command {
     Counters(oneshot::Sender<Result<Counters>>),
     /// What is wrong, and what was lately.
     Alerts(oneshot::Sender<Alerts>),
+    /// The names of services and backends by their ids.
+    Directory(oneshot::Sender<Directory>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -108,6 +113,8 @@ pub struct Setup {
     pub grip: Grip,
     /// The listener for readers.
     pub http: http::Handle,
+    /// Where changes are noted.
+    pub events: Events,
 }
 
 /// The controller.
@@ -141,7 +148,9 @@ pub struct Controller {
     retired: Retired,
     entries: u64,
     started: Instant,
+    sources: Sources,
     events: Events,
+    told: news::Told,
     configuration: configuration::Keeper,
     http: http::Handle,
 }
@@ -154,8 +163,8 @@ struct Lost {
     said: bool,
 }
 
-/// Where the controller's events come from.
-struct Events {
+/// Where what happens comes from.
+struct Sources {
     health: mpsc::Receiver<health::Change<BackendKey>>,
     agents: mpsc::Receiver<AgentChange<BackendKey>>,
     next_hops: mpsc::Receiver<nexthop::Update>,
@@ -190,13 +199,15 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, http } = setup;
+        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, http, events } =
+            setup;
         let (exceptions, unreadable) = store::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
-            error!("{unreadable}");
+            events.tell(Note::new(Kind::Trouble, unreadable).error());
         }
-        let configuration = configuration::Keeper::open(&state_dir, &path, &loaded)?;
+        let configuration = configuration::Keeper::open(&state_dir, &path, &loaded, &events)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
+        let told = news::Told::known(applier.held());
         let (health_changes, health_events) = mpsc::channel(1024);
         let (agent_changes, agent_events) = mpsc::channel(1024);
         let (updates, next_hops) = mpsc::channel(1024);
@@ -240,13 +251,15 @@ impl Controller {
             retired: Retired::default(),
             entries: 0,
             started: Instant::now(),
-            events: Events {
+            sources: Sources {
                 health: health_events,
                 agents: agent_events,
                 next_hops,
                 swept,
                 attached,
             },
+            told,
+            events,
             configuration,
             http,
         };
@@ -268,11 +281,11 @@ impl Controller {
                     Some(command) => Event::Command(command),
                     None => return self.say_goodbye(),
                 },
-                Some(change) = self.events.health.recv() => Event::Health(change),
-                Some(change) = self.events.agents.recv() => Event::Agent(change),
-                Some(update) = self.events.next_hops.recv() => Event::NextHop(update),
-                Some(swept) = self.events.swept.recv() => Event::Swept(swept),
-                Ok(()) = self.events.attached.changed() => Event::Attached,
+                Some(change) = self.sources.health.recv() => Event::Health(change),
+                Some(change) = self.sources.agents.recv() => Event::Agent(change),
+                Some(update) = self.sources.next_hops.recv() => Event::NextHop(update),
+                Some(swept) = self.sources.swept.recv() => Event::Swept(swept),
+                Ok(()) = self.sources.attached.changed() => Event::Attached,
                 () = tokio::time::sleep_until(next_look.into()) => Event::Look,
                 () = self.configuration.due() => Event::ConfigurationDue,
             };
@@ -290,21 +303,21 @@ impl Controller {
             Event::Command(command) => self.command(command).await,
             Event::Health(change) => {
                 self.note_health(change);
-                while let Ok(change) = self.events.health.try_recv() {
+                while let Ok(change) = self.sources.health.try_recv() {
                     self.note_health(change);
                 }
                 self.update();
             }
             Event::Agent(change) => {
                 self.note_agent(change);
-                while let Ok(change) = self.events.agents.try_recv() {
+                while let Ok(change) = self.sources.agents.try_recv() {
                     self.note_agent(change);
                 }
                 self.update();
             }
             Event::NextHop(update) => {
                 self.note_next_hop(update);
-                while let Ok(update) = self.events.next_hops.try_recv() {
+                while let Ok(update) = self.sources.next_hops.try_recv() {
                     self.note_next_hop(update);
                 }
                 self.update();
@@ -325,6 +338,7 @@ impl Controller {
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Alerts(reply) => drop(reply.send(self.alerts())),
+            Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
@@ -361,6 +375,7 @@ impl Controller {
         self.note_joined();
         self.note_retired();
         self.note_timing();
+        self.tell_changes();
     }
 
     /// Notes who gets new connections: from now on its share grows.
@@ -431,12 +446,14 @@ impl Controller {
         {
             return;
         }
-        let (service, backend) = (&key.0, &key.1);
+        let note = Note::new(Kind::Health, format!("backend is {to}, was {from}: {reason}"));
+        let note = note.backend(&key.0, &key.1).because(reason);
+        self.told.doubt(&key.0);
         if to == Health::Down {
-            warn!(service, backend, "backend is {to}, was {from}: {reason}");
+            self.events.tell(note.warning());
             self.has_failed(&key);
         } else {
-            info!(service, backend, "backend is {to}, was {from}: {reason}");
+            self.events.tell(note);
         }
         self.condition.note_change(&key);
         self.condition.health.insert(key, to);
@@ -445,7 +462,9 @@ impl Controller {
     fn note_next_hop(&mut self, update: nexthop::Update) {
         match update.next_hop {
             Ok(next_hop) => {
-                self.unresolved.remove(&update.target);
+                if self.unresolved.remove(&update.target).is_some_and(|lost| lost.said) {
+                    self.note_way(update.target, None);
+                }
                 let hop = Hop {
                     interface: next_hop.ifindex,
                     source: next_hop.source_mac,
@@ -488,17 +507,25 @@ impl Controller {
 
     /// Warns of addresses that no way has led to for a while.
     fn say_what_is_lost(&mut self) {
+        let mut news = Vec::new();
         for (target, lost) in &mut self.unresolved {
             if !lost.said && lost.since.elapsed() >= SETTLING {
                 warn!(backend = %target, "no way there: it {}", lost.why);
                 lost.said = true;
+                news.push((*target, lost.why.to_string()));
             }
+        }
+        for (target, why) in news {
+            self.note_way(target, Some(why));
         }
     }
 
     /// Frees the ids whose last connection is gone.
     fn note_swept(&mut self, swept: &Swept) {
         self.entries = swept.census.entries;
+        for correction in &swept.corrections {
+            self.tell_corrected(correction);
+        }
         self.say_what_is_lost();
         self.note_host();
         let before = |since: &Instant| *since < swept.began;

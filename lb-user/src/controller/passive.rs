@@ -128,10 +128,12 @@ impl Watch {
         self.ejected.retain(|key, ejection| now < ejection.forgotten && known(key));
     }
 
-    /// When the next one returns.
+    /// Those whose ejection ended after `last`, until `now`.
     #[must_use]
-    pub fn next(&self, now: Instant) -> Option<Instant> {
-        self.ejected.values().map(|ejection| ejection.until).filter(|until| *until > now).min()
+    pub fn returned(&self, last: Instant, now: Instant) -> Vec<BackendKey> {
+        let ended = |ejection: &Ejection| ejection.until > last && ejection.until <= now;
+        let ejected = self.ejected.iter().filter(|(_, ejection)| ended(ejection));
+        ejected.map(|(key, _)| key.clone()).collect()
     }
 }
 
@@ -185,10 +187,14 @@ mod tests {
             (counts.opened, counts.refused) = (counts.opened + 9, counts.refused + 9);
             let ejection = watch.observe(&key(), counts, &policy, now, true).unwrap();
             spans.push(ejection.span.as_secs());
+            assert_eq!(ejection.until, now + ejection.span);
+            let until = ejection.until;
             assert!(ejection.why.contains("9 of 9") && ejection.why.contains("9 refused"));
-            assert_eq!(watch.next(now), Some(now + Duration::from_secs(spans[spans.len() - 1])));
             assert!(watch.is_ejected(&key(), now));
-            now = watch.next(now).unwrap();
+            let last = now;
+            now = until;
+            assert_eq!(watch.returned(last, now), [key()]);
+            assert_eq!(watch.returned(now, now + Duration::from_secs(1)), []);
             assert!(!watch.is_ejected(&key(), now));
         }
         assert_eq!(spans, [10, 20, 40, 80, 160, 300, 300]);

@@ -3,10 +3,13 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::Controller;
-use crate::loader::{Grip, Pinned};
+use crate::{
+    events::{Kind, Note},
+    loader::{Grip, Pinned},
+};
 
 /// Time between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
@@ -56,13 +59,14 @@ impl Controller {
         match self.pins.grip.check() {
             Pinned::Whole => self.pins.lost = None,
             Pinned::Mended(what) => {
-                warn!("{what}; they are there again");
+                let message = format!("{what}; they are there again");
+                self.events.tell(Note::new(Kind::Drift, message).because(&what).warning());
                 self.audit.note(self.clock.now(), what);
                 self.pins.lost = None;
             }
             Pinned::Lost(what) => {
                 if self.pins.lost.as_ref() != Some(&what) {
-                    error!("{what}");
+                    self.events.tell(Note::new(Kind::Trouble, &what).error());
                 }
                 self.pins.lost = Some(what);
             }

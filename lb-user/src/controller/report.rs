@@ -48,7 +48,7 @@ impl Controller {
 
     /// What keeps the data path from balancing as it should; empty: nothing.
     pub(super) fn readiness(&self) -> Vec<String> {
-        let attached = self.events.attached.borrow();
+        let attached = self.sources.attached.borrow();
         let unattached = attached.iter().filter_map(|attachment| attachment.problem.clone());
         let behind = "the last change of the kernel's tables failed; see the daemon's log";
         unattached.chain(self.audit.is_behind.then(|| behind.to_owned())).collect()
@@ -56,7 +56,7 @@ impl Controller {
 
     /// The state of everything.
     pub(super) fn status(&self) -> Result<Status> {
-        let attached = self.events.attached.borrow().clone();
+        let attached = self.sources.attached.borrow().clone();
         let interfaces = attached.into_iter().map(|attachment| Interface {
             name: attachment.name,
             mode: attachment.mode.to_owned(),
@@ -110,7 +110,8 @@ impl Controller {
     /// What keeps the daemon from working as it should.
     fn troubles(&self) -> Vec<String> {
         let pins = self.pins.lost().map(ToOwned::to_owned);
-        [pins, self.configuration.unrecorded(), self.http.trouble()].into_iter().flatten().collect()
+        let (history, events) = (self.configuration.unrecorded(), self.events.trouble());
+        [pins, history, events, self.http.trouble()].into_iter().flatten().collect()
     }
 
     fn service_status(

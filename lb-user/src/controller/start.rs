@@ -26,7 +26,7 @@ impl Controller {
             })
         };
         while unknown(self) {
-            match tokio::time::timeout_at(deadline, self.events.next_hops.recv()).await {
+            match tokio::time::timeout_at(deadline, self.sources.next_hops.recv()).await {
                 Ok(Some(update)) => self.note_next_hop(update),
                 Ok(None) | Err(_) => break,
             }
@@ -41,8 +41,8 @@ impl Controller {
             || self.is_unheard()
         {
             tokio::select! {
-                Some(change) = self.events.health.recv() => self.note_health(change),
-                Some(update) = self.events.next_hops.recv() => self.note_next_hop(update),
+                Some(change) = self.sources.health.recv() => self.note_health(change),
+                Some(update) = self.sources.next_hops.recv() => self.note_next_hop(update),
                 () = tokio::time::sleep_until(deadline) => break,
             }
         }

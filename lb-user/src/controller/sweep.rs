@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
-    dataplane::{Census, ConnectionTable, Correction, Drift, Lifetimes, Timing},
+    dataplane::{Census, Connection, ConnectionTable, Correction, Drift, Lifetimes, Timing},
     loader::Programs,
     plan::{BackendId, ServiceId},
 };
@@ -44,6 +45,8 @@ pub struct Swept {
     pub began: Instant,
     /// What is there.
     pub census: Census,
+    /// Counts that were wrong, and are right now.
+    pub corrections: Vec<Correction>,
 }
 
 impl Connections {
@@ -54,6 +57,24 @@ impl Connections {
     /// What the kernel answered.
     pub fn cut(&self, backend: BackendId) -> Result<u64> {
         Ok(self.table.cut(self.programs.expire()?, backend)?.ended)
+    }
+
+    /// Shows every connection to `each` until it breaks off.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn browse(&self, each: impl FnMut(&Connection) -> ControlFlow<()>) -> Result<()> {
+        self.table.browse(self.programs.expire()?, each)
+    }
+
+    /// Ends every connection that `picks` picks, now. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered; connections may be ended then.
+    pub fn end_picked(&self, picks: impl FnMut(&Connection) -> bool) -> Result<u64> {
+        self.table.end_picked(self.programs.expire()?, picks)
     }
 
     /// Has clients that were reached by one way be reached by another; tells of how many entries.
@@ -92,15 +113,9 @@ pub fn start(
             };
             match walk(&connections, &mut drift) {
                 Ok((census, corrections)) => {
-                    for Correction { backend, open, established } in corrections {
-                        warn!(
-                            backend = backend.0,
-                            open, established, "corrected the count of connections"
-                        );
-                    }
                     entries = census.entries;
                     debug!(entries = census.entries, ended = census.ended, "swept");
-                    if found.blocking_send(Swept { began, census }).is_err() {
+                    if found.blocking_send(Swept { began, census, corrections }).is_err() {
                         return;
                     }
                 }

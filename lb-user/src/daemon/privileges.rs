@@ -30,7 +30,7 @@ const FILES_OF_OTHERS: CapabilitySet =
 /// # Errors
 ///
 /// Where the kernel refuses.
-pub fn keep_needed(files: [&Path; 2]) -> Result<()> {
+pub fn keep_needed(files: [&Path; 3]) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let is_foreign = |file: &Path| {
         let directory = file.parent().unwrap_or(Path::new("."));

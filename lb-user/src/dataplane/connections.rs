@@ -141,8 +141,8 @@ pub struct Census {
 
 /// The connection tables of both families.
 pub struct ConnectionTable {
-    v4: MapData,
-    v6: MapData,
+    pub(super) v4: MapData,
+    pub(super) v6: MapData,
     ledger: Ledger,
 }
 
@@ -313,7 +313,11 @@ fn end_all<A: Address>(
 
 /// Sends one request to the `expire` program; returns how many connections it ended, or how many entries
 /// it changed.
-fn end<A: Address>(expire: &Xdp, order: ExpireHeader, candidates: &[Candidate<A>]) -> Result<u32> {
+pub(super) fn end<A: Address>(
+    expire: &Xdp,
+    order: ExpireHeader,
+    candidates: &[Candidate<A>],
+) -> Result<u32> {
     let count = u32::try_from(candidates.len()).unwrap_or(u32::MAX);
     let header = ExpireHeader { count, ..order };
     let mut request = bytemuck::bytes_of(&header).to_vec();
@@ -347,7 +351,7 @@ fn correct(expire: &Xdp, correction: &Correction) -> Result<()> {
 }
 
 /// Asks the program one of the questions of [`ask`].
-fn ask(expire: &Xdp, question: u32) -> Result<u32> {
+pub(super) fn ask(expire: &Xdp, question: u32) -> Result<u32> {
     let header = ExpireHeader { family: question, ..ExpireHeader::default() };
     let request = bytemuck::bytes_of(&header);
     let options = TestRunOptions { data_in: Some(request), ..TestRunOptions::new() };
@@ -356,7 +360,7 @@ fn ask(expire: &Xdp, question: u32) -> Result<u32> {
 }
 
 /// How many jiffies the kernel counts a second, its `CONFIG_HZ`: measured, because nothing tells it.
-fn jiffies_per_second(expire: &Xdp) -> Result<u64> {
+pub(super) fn jiffies_per_second(expire: &Xdp) -> Result<u64> {
     /// What kernels are built with.
     const KNOWN: [u64; 4] = [100, 250, 300, 1000];
     /// Long enough to tell 250 from 300.

@@ -3,6 +3,7 @@
 //! Addresses here are the standard library's; which map an address family lives in, and how a value
 //! lies in memory, is the kernel side's business alone.
 
+mod browse;
 mod connections;
 #[cfg(test)]
 pub mod fake;
@@ -21,6 +22,7 @@ use anyhow::Result;
 use lb_common::counters::BackendCounters;
 
 pub use self::{
+    browse::{Connection, Stage},
     connections::{Census, ConnectionTable, Lifetimes, Timing},
     kernel::Kernel,
     maps::Maps,

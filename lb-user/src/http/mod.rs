@@ -4,8 +4,10 @@
 //! configuration says otherwise. However many readers there are, the controller is asked once for all of
 //! them ([`source`]).
 
+mod dashboard;
 pub mod metrics;
 mod source;
+mod stream;
 
 use std::{
     net::SocketAddr,
@@ -29,9 +31,11 @@ use tokio::{
 use tracing::{info, warn};
 
 pub use self::source::Source;
+use self::stream::Live;
 use crate::{
     api::{self, Problem},
     controller::Command,
+    events::Events,
 };
 
 /// How soon an address is tried again that could not be listened on.
@@ -88,8 +92,8 @@ impl Handle {
 impl Listener {
     /// Serves readers wherever the [`Handle`] says, until that is gone. An address that cannot be
     /// listened on is tried again and again: what balances does not wait for what is looked at.
-    pub async fn serve(mut self, commands: mpsc::WeakSender<Command>) {
-        let router = router(Source::new(commands));
+    pub async fn serve(mut self, commands: mpsc::WeakSender<Command>, events: Events) {
+        let router = router(Source::new(commands), events);
         loop {
             let wanted = *self.wanted.borrow_and_update();
             let Some(address) = wanted else {
@@ -139,19 +143,24 @@ impl Listener {
     }
 }
 
-fn router(source: Source) -> Router {
+fn router(source: Source, events: Events) -> Router {
+    let live = Live::new(source.clone(), events.clone());
     Router::new()
         .route("/metrics", get(metrics::serve))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
+        .route("/v1/alerts", get(alerts))
+        .with_state(source)
+        .route("/v1/stream", get(stream::serve).with_state(live))
+        .merge(api::events::routes(events))
+        .merge(dashboard::routes())
         .fallback(async |request: Request| {
             let detail = format!("there is no {} here", request.uri().path());
             Problem::new(StatusCode::NOT_FOUND, detail)
         })
         .layer(middleware::from_fn(read_only))
-        .with_state(source)
 }
 
 /// Lets readers through and nobody else, whatever they ask for.
@@ -180,6 +189,10 @@ async fn readyz(State(source): State<Source>) -> Result<&'static str, Problem> {
 
 async fn status(State(source): State<Source>) -> Result<Response, Problem> {
     Ok(Json(&*source.status().await?).into_response())
+}
+
+async fn alerts(State(source): State<Source>) -> Result<Response, Problem> {
+    Ok(Json(source.alerts().await?).into_response())
 }
 
 async fn counters(State(source): State<Source>) -> Result<Response, Problem> {

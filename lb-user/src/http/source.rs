@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     api::{
         Problem,
-        model::{Counters, Status},
+        model::{Alerts, Counters, Status},
     },
     controller::Command,
 };
@@ -55,6 +55,15 @@ impl Source {
     /// As for [`status`](Self::status).
     pub async fn counters(&self) -> Result<Arc<Counters>, Problem> {
         self.kept(&self.counters, Command::Counters).await
+    }
+
+    /// What is wrong, and what was lately.
+    ///
+    /// # Errors
+    ///
+    /// Where the controller does not answer.
+    pub async fn alerts(&self) -> Result<Alerts, Problem> {
+        self.ask(Command::Alerts).await
     }
 
     /// What keeps the data path from balancing as it should; empty: nothing.

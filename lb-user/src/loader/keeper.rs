@@ -9,12 +9,13 @@ use anyhow::{Result, anyhow};
 use futures_util::{FutureExt as _, StreamExt as _, stream::BoxStream};
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio::{sync::watch, time::sleep};
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{
     attach::{Attachments, Finding},
     devices::{self, Device},
 };
+use crate::events::{self, Kind, Level, Note};
 
 /// Looks are this far apart at the most, whatever events tell.
 const EVERY: Duration = Duration::from_secs(3);
@@ -42,10 +43,10 @@ pub type Interfaces = watch::Receiver<Vec<Attachment>>;
 type Events = BoxStream<'static, ()>;
 
 impl Attachments {
-    /// Keeps them, in the network namespace of the runtime's threads. The first states are there when it
-    /// returns.
-    pub async fn keep(mut self) -> Interfaces {
-        let mut seen = Seen::default();
+    /// Keeps them, in the network namespace of the runtime's threads, and notes what is lost and found. The
+    /// first states are there when it returns.
+    pub async fn keep(mut self, noted: events::Events) -> Interfaces {
+        let mut seen = Seen { indices: BTreeMap::new(), problems: BTreeMap::new(), noted };
         let events = subscribe();
         let states = match self.look(&mut seen).await {
             Ok(look) => look.states,
@@ -96,18 +97,24 @@ struct Look {
 }
 
 /// What was last seen and said.
-#[derive(Default)]
 struct Seen {
     indices: BTreeMap<String, u32>,
     problems: BTreeMap<String, String>,
+    noted: events::Events,
 }
 
 impl Seen {
+    fn say(&self, interface: &str, is_trouble: bool, message: &str) {
+        let level = if is_trouble { Level::Warning } else { Level::Info };
+        let message = format!("{interface}: {message}");
+        self.noted.tell(Note::new(Kind::Interface, message).at(level));
+    }
+
     fn tell_attached(&self, interface: &str, index: u32) {
         if self.indices.get(interface) == Some(&index) {
-            warn!(interface, "somebody detached the program; it is attached again");
+            self.say(interface, true, "somebody detached the program; it is attached again");
         } else {
-            info!(interface, "the interface is there again, as a new device; attached");
+            self.say(interface, false, "the interface is there again, as a new device; attached");
         }
     }
 
@@ -118,11 +125,11 @@ impl Seen {
             }
             match (problem, self.problems.get(name)) {
                 (Some(problem), said) if said != Some(problem) => {
-                    warn!(interface = name, "the interface {problem}");
+                    self.say(name, true, &format!("the interface {problem}"));
                     self.problems.insert(name.clone(), problem.clone());
                 }
                 (None, Some(_)) => {
-                    info!(interface = name, "the interface is in order again");
+                    self.say(name, false, "the interface is in order again");
                     self.problems.remove(name);
                 }
                 _ => {}

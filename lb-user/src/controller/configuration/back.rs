@@ -1,7 +1,7 @@
 //! The way back: confirming a change or taking it back, and what the history has.
 
 use tokio::time::Instant;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{AGAIN, Manner, Wish, pending};
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     },
     config::{Config, write_atomically},
     controller::{Controller, Refused},
+    events::{Kind, Note},
 };
 
 impl Controller {
@@ -34,7 +35,8 @@ impl Controller {
         pending::remove(&self.configuration.state_dir).map_err(Refused::Failed)?;
         self.configuration.pending = None;
         self.configuration.expiry = None;
-        info!(who = %peer, "change {} is confirmed", pending.number);
+        let message = format!("change {} is confirmed", pending.number);
+        self.events.tell(Note::new(Kind::Configuration, message).by(peer).because(&pending.what));
         let message = format!("change {} is confirmed: {}", pending.number, pending.what);
         Ok(Changed { message, ..Changed::default() })
     }
@@ -126,13 +128,17 @@ impl Controller {
             }
         };
         if self.loaded.text != previous.text {
-            error!(
+            let message = format!(
                 "change {} ({}) was not confirmed in time; rolled back",
                 pending.number, pending.what
             );
+            let daemon = Peer::named("daemon");
+            let note = Note::new(Kind::Configuration, message).by(&daemon).error();
+            self.events.tell(note.because("it was not confirmed in time"));
             self.carry_health(&previous);
             self.note_added(&previous);
-            self.loaded = previous;
+            let before = std::mem::replace(&mut self.loaded, previous);
+            self.note_membership(&before.config, &daemon);
             self.update();
             self.follow_configuration();
             self.configuration.watch.forget();

@@ -22,6 +22,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
+pub(super) use self::switch::Deed;
 use self::{pending::Pending, watch::Watch};
 use super::{Controller, Refused, history::History};
 use crate::{
@@ -33,6 +34,7 @@ use crate::{
         model::Changed,
     },
     config::{Config, Loaded, write_atomically},
+    events::{Events, Kind, Note},
 };
 
 /// How often the file is looked at.
@@ -118,13 +120,17 @@ impl Keeper {
     ///
     /// Where the history cannot be read. Where it cannot be written, the daemon starts all the same: the
     /// backends are watched, and changes are refused until it can.
-    pub fn open(state_dir: &Path, path: &Path, loaded: &Loaded) -> Result<Self> {
+    pub fn open(state_dir: &Path, path: &Path, loaded: &Loaded, events: &Events) -> Result<Self> {
         let history = History::open(state_dir, &loaded.text)?;
         let last = history.entries().last();
         let known = last
             .is_some_and(|last| history.text(last.number).is_ok_and(|text| text == loaded.text));
         let edited = if last.is_some() { ", which was edited" } else { "" };
         let what = format!("started with {}{edited}", path.display());
+        if !known {
+            let note = Note::new(Kind::Configuration, &what).by(&Peer::named("daemon"));
+            events.note(note);
+        }
         let unrecorded = (!known).then_some(Unrecorded { what, why: String::new() });
         let pending = Pending::read(state_dir).unwrap_or_else(|found| {
             error!("a change may wait for its confirmation: {found:#}; it is left as it is");
@@ -269,7 +275,7 @@ impl Controller {
     }
 
     fn look_at_file(&mut self) {
-        self.configuration.watch.look(&self.path, &self.loaded);
+        self.configuration.watch.look(&self.path, &self.loaded, &self.events);
         self.configuration.next_look = Instant::now() + LOOK;
     }
 
@@ -301,7 +307,9 @@ impl Controller {
         let pending = confirm.map(|allowed| self.note_pending(allowed, &loaded.text, peer, &what));
         let pending = pending.transpose().map_err(Refused::Failed)?;
         let mut warnings = self.fresh_warnings(&loaded, &judged.host, &diff);
-        let number = match self.switch(loaded, on_disk, force, peer, &what) {
+        let note = Note::new(Kind::Configuration, &what).by(peer);
+        let deed = Deed { note, is_whole: true, peer, what: &what };
+        let number = match self.switch(loaded, on_disk, force, deed) {
             Ok((number, notes)) => {
                 warnings.extend(notes);
                 number

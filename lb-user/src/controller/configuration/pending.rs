@@ -17,6 +17,7 @@ use super::super::history::History;
 use crate::{
     api::{Peer, configuration::Confirmation},
     config::write_atomically,
+    events::{Events, Kind, Note},
 };
 
 /// The longest time that a change may wait for its confirmation.
@@ -114,7 +115,12 @@ pub fn remove(state_dir: &Path) -> Result<()> {
 /// # Errors
 ///
 /// Where the configuration file cannot be written.
-pub fn recover(state_dir: &Path, path: &Path, works: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn recover(
+    state_dir: &Path,
+    path: &Path,
+    events: &Events,
+    works: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let pending = match Pending::read(state_dir) {
         Ok(Some(pending)) => pending,
         Ok(None) => return Ok(()),
@@ -141,7 +147,9 @@ pub fn recover(state_dir: &Path, path: &Path, works: impl FnOnce() -> Result<()>
         Err(found) => format!("is not confirmed, and no daemon can start with it: {found:#}"),
         Ok(()) => return Ok(()),
     };
-    error!("change {} ({}) {why}; rolled back", pending.number, pending.what);
+    let message = format!("change {} ({}) {why}; rolled back", pending.number, pending.what);
+    let note = Note::new(Kind::Configuration, message).error();
+    events.tell(note.by(&Peer::named("daemon")).because(why));
     match write_atomically(path, &pending.previous) {
         Err(found) if is_usable => {
             // The daemon that starts takes it back in the data path at once, and goes on trying here.
@@ -223,17 +231,18 @@ mod tests {
         for (found, left) in [("new", "old"), ("edited", "edited")] {
             fs::write(&config, found).unwrap();
             pending(past).write(state).unwrap();
-            recover(state, &config, || Ok(())).unwrap();
+            recover(state, &config, &Events::in_memory(), || Ok(())).unwrap();
             assert_eq!(fs::read_to_string(&config).unwrap(), left);
             assert_eq!(Pending::read(state).unwrap(), None);
         }
         // In time, but no daemon starts with such a text.
         fs::write(&config, "new").unwrap();
         pending(SystemTime::now() + Duration::from_mins(1)).write(state).unwrap();
-        recover(state, &config, || Ok(())).unwrap();
+        recover(state, &config, &Events::in_memory(), || Ok(())).unwrap();
         assert_eq!(fs::read_to_string(&config).unwrap(), "new");
         assert!(Pending::read(state).unwrap().is_some());
-        recover(state, &config, || anyhow::bail!("no such interface")).unwrap();
+        recover(state, &config, &Events::in_memory(), || anyhow::bail!("no such interface"))
+            .unwrap();
         assert_eq!(fs::read_to_string(&config).unwrap(), "old");
         let history = History::open(state, "old").unwrap();
         assert_eq!(history.entries().last().unwrap().what, rolled_back(7));

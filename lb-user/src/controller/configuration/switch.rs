@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs};
 
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::{
     super::{Controller, Refused, probes::BackendKey},
@@ -11,9 +11,22 @@ use super::{
 use crate::{
     api::Peer,
     config::{Config, Loaded, write_atomically},
+    events::Note,
     health::Health,
     plan::Tables,
 };
+
+/// What is done to the configuration: for the events, and for the history.
+pub(in super::super) struct Deed<'a> {
+    /// As an event.
+    pub(in super::super) note: Note,
+    /// Whether it is another text as a whole, so that its single changes are to be found.
+    pub(in super::super) is_whole: bool,
+    /// Who asked for it.
+    pub(in super::super) peer: &'a Peer,
+    /// What it changes.
+    pub(in super::super) what: &'a str,
+}
 
 impl Controller {
     /// Makes `loaded` the configuration; `on_disk` says that the file has its text already, `force` that
@@ -29,15 +42,20 @@ impl Controller {
         loaded: Loaded,
         on_disk: bool,
         force: bool,
-        peer: &Peer,
-        what: &str,
+        Deed { note, is_whole, peer, what }: Deed<'_>,
     ) -> Result<(u64, Vec<String>), Refused> {
+        let before = is_whole.then(|| self.loaded.config.clone());
         let health = self.carry_health(&loaded);
         self.note_added(&loaded);
         let written = self.switch_with(loaded, on_disk, force, peer, what);
-        match &written {
-            Ok((number, _)) => info!(number, who = %peer, "{what}"),
-            Err(_) => self.condition.health = health,
+        if written.is_ok() {
+            self.events.tell(note);
+            if let Some(before) = before {
+                self.note_membership(&before, peer);
+            }
+            self.tell_changes();
+        } else {
+            self.condition.health = health;
         }
         self.configuration.watch.forget();
         self.look_at_file();

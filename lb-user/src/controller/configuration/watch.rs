@@ -11,11 +11,10 @@ use std::{
     time::SystemTime,
 };
 
-use tracing::{info, warn};
-
 use crate::{
     api::configuration::Edited,
     config::{Config, Loaded},
+    events::{Events, Kind, Note},
 };
 
 /// What tells one state of a file from another: device, inode, size, and the times of the last change
@@ -37,14 +36,14 @@ impl Watch {
     }
 
     /// Looks at the files, and reads them where they have changed since the last look.
-    pub fn look(&mut self, path: &Path, loaded: &Loaded) {
+    pub fn look(&mut self, path: &Path, loaded: &Loaded, events: &Events) {
         let files = std::iter::once(path).chain(loaded.prefix_files.keys().map(PathBuf::as_path));
         let stamps: Vec<_> = files.map(|file| (file.to_owned(), stamp(file))).collect();
         if stamps == self.stamps {
             return;
         }
         self.stamps = stamps;
-        self.note(difference(path, loaded));
+        self.note(difference(path, loaded), events);
     }
 
     /// Reads the files at the next look, changed or not: another text is at work.
@@ -52,20 +51,22 @@ impl Watch {
         self.stamps.clear();
     }
 
-    fn note(&mut self, found: Option<(PathBuf, String)>) {
+    fn note(&mut self, found: Option<(PathBuf, String)>, events: &Events) {
         match (found, &mut self.edited) {
             (None, None) => {}
             (None, Some(_)) => {
-                info!("the configuration file is what is at work again");
+                let message = "the configuration file is what is at work again";
+                events.tell(Note::new(Kind::Configuration, message));
                 self.edited = None;
             }
             (Some((_, what)), Some(known)) => known.what = what,
             (Some((file, what)), None) => {
                 let file = file.display().to_string();
-                warn!(
+                let message = format!(
                     "{file} {what}; what is at work stays until `evenkeel reload` takes it \
                      (`evenkeel plan {file}` shows what it would change)"
                 );
+                events.tell(Note::new(Kind::Configuration, message).warning());
                 let since = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
                 self.edited = Some(Edited { file, since, what });
             }
@@ -124,7 +125,7 @@ mod tests {
         let loaded = Config::load(&path).unwrap();
         let mut watch = Watch::default();
         let mut look = || {
-            watch.look(&path, &loaded);
+            watch.look(&path, &loaded, &Events::in_memory());
             watch.edited().cloned()
         };
         assert_eq!(look(), None);
