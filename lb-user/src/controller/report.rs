@@ -49,7 +49,10 @@ impl Controller {
     /// What keeps the data path from balancing as it should; empty: nothing.
     pub(super) fn readiness(&self) -> Vec<String> {
         let attached = self.sources.attached.borrow();
-        let unattached = attached.iter().filter_map(|attachment| attachment.problem.clone());
+        let unattached = attached.iter().filter_map(|attachment| {
+            let problem = attachment.problem.as_ref()?;
+            Some(format!("interface {} {problem}", attachment.name))
+        });
         let behind = "the last change of the kernel's tables failed; see the daemon's log";
         unattached.chain(self.audit.is_behind.then(|| behind.to_owned())).collect()
     }
