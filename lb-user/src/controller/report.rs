@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     api::model::{
-        Alerts, BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus,
-        Failures, HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair,
-        ServiceCounters, ServiceStatus, Status,
+        BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus, Failures,
+        HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair, ServiceCounters,
+        ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
     health::{Health, Wants},
@@ -101,13 +101,8 @@ impl Controller {
                 .map(|service| self.service_status(service, &held, &totals))
                 .collect::<Result<_>>()?,
             removed: removed.collect::<Result<_>>()?,
-            alerts: self.alerts().alerts,
+            alerts: self.raised(),
         })
-    }
-
-    /// What is wrong, and what was lately.
-    pub(super) fn alerts(&self) -> Alerts {
-        Alerts::default()
     }
 
     /// What keeps the daemon from working as it should.
