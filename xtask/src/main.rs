@@ -55,8 +55,17 @@ enum Verb {
     /// Show the balancer at work, in network namespaces of its own; needs root.
     Demo {
         /// Leave it running and say how to explore it.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "story")]
         keep: bool,
+        /// What is told.
+        #[arg(long, value_enum, default_value = "crash")]
+        story: demo::Tale,
+    },
+    /// What the story of the outage runs on each server.
+    #[command(hide = true)]
+    DemoShop {
+        /// The server's name.
+        name: String,
     },
     /// Measure the cost per packet and the requests per second; needs root.
     Bench(bench::Options),
@@ -90,7 +99,8 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Check => check::run(),
         Verb::Docs(options) => docs::run(options),
         Verb::Test { filters } => test::run(filters),
-        Verb::Demo { keep } => demo::run(*keep),
+        Verb::Demo { keep, story } => demo::run(*keep, *story),
+        Verb::DemoShop { name } => demo::shop(name),
         Verb::Bench(options) => bench::run(options),
         Verb::Fuzz(options) => fuzz::run(options),
         Verb::Vm(options) => vm::run(options),

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Problem,
-    server::{Commands, ask, internal},
+    server::{Commands, ask},
 };
 use crate::{
     config::shown,
@@ -69,7 +69,7 @@ async fn explain(
     let answer = asking.connections.explain(client, destination, facts.protocol);
     let explained = answer
         .and_then(|answer| explain::explain(&answer, &facts, client, destination, assumed))
-        .map_err(|error| internal(&error))?;
+        .map_err(|error| Problem::internal(&error))?;
     Ok(Json(explained))
 }
 

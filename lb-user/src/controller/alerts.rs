@@ -77,7 +77,7 @@ impl Controller {
             balance.next = Some(Instant::now() + BETWEEN.max(now.elapsed() * DUTY));
         }
         let edited = self.configuration.edited();
-        let mut facts = self.facts(counters, &balance, now);
+        let mut facts = self.alert_facts(counters, &balance, now);
         facts.look_late = look_late;
         facts.deliveries = desk.deliveries();
         facts.edited = edited.as_ref().map(|edited| (edited.file.as_str(), edited.what.as_str()));
@@ -116,7 +116,7 @@ impl Controller {
         self.alerts.told(&self.loaded.config.alerts, Instant::now())
     }
 
-    fn facts<'a>(
+    fn alert_facts<'a>(
         &'a self,
         counters: &'a HashMap<BackendId, BackendCounters>,
         balance: &'a Balance,

@@ -225,7 +225,8 @@ impl Controller {
             Refused::NotFound(format!("there is no service {name:?}; the services are: {known}"))
         })?;
         let held = self.applier.held().index();
-        let status = self.service_status(service, &held).map_err(Refused::Failed)?;
+        let status =
+            self.service_status(service, &held, &self.windows.totals()).map_err(Refused::Failed)?;
         let standing = |status: BackendStatus| {
             let established = match held.backend(name, &status.name) {
                 Some((id, _)) => {

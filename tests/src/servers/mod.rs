@@ -4,6 +4,7 @@
 
 mod agent;
 mod nginx;
+mod shop;
 mod tiny;
 mod tls;
 mod udp;
@@ -11,6 +12,7 @@ mod udp;
 pub use self::{
     agent::Agent,
     nginx::{Access, Nginx, big_file},
+    shop::{SHOP_PORT, Shop, pages_at_once, serve},
     tiny::TinyWeb,
     tls::TlsNginx,
     udp::{UdpEcho, UdpReply, ask, ask_again, client_socket},

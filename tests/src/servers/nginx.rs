@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::PORT;
+use super::{PORT, SHOP_PORT};
 use crate::{
     http,
     process::Process,
@@ -33,7 +33,7 @@ pub struct Access {
 }
 
 /// nginx on one backend: `/` answers the backend's name, `/healthz` answers `ok` and is not
-/// logged, `/files/` serves a directory, `/slow/` serves it at 2 MB a second, and `/put/` takes
+/// logged, `/shop` is the application's ([`Shop`](super::Shop)), `/files/` serves a directory, `/slow/` serves it at 2 MB a second, and `/put/` takes
 /// uploads.
 #[derive(Debug)]
 pub struct Nginx {
@@ -168,6 +168,7 @@ http {{
         location = /healthz {{ access_log off; return 200 "ok\n"; }}
         location /files/ {{ alias {files}/; }}
         location /slow/ {{ alias {files}/; limit_rate 2m; }}
+        location = /shop {{ proxy_pass http://127.0.0.1:{SHOP_PORT}; }}
         location /put/ {{ root {prefix}; dav_methods PUT; create_full_put_path on; }}
     }}
 }}

@@ -5,6 +5,7 @@
 
 mod explore;
 mod interrupt;
+mod outage;
 mod screen;
 mod stage;
 mod story;
@@ -12,6 +13,7 @@ mod story;
 use std::{fs, path::Path, time::Instant};
 
 use anyhow::{Context as _, Error, Result, bail};
+use evenkeel_tests::servers::serve;
 use xshell::Shell;
 
 use self::{
@@ -33,21 +35,45 @@ outside them is touched, and everything is taken down at the end.
 It tells the outage that Evenkeel exists for: of two web servers one was taken out and forgotten;
 the other served everything until it fell over.";
 
-pub(crate) fn run(keep: bool) -> Result<()> {
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Tale {
+    /// A server crashes and comes back.
+    Crash,
+    /// The post-mortem's outage: as it was, and as it would be now.
+    Outage,
+}
+
+/// How many steps the story of a crash has.
+const STEPS: u32 = 6;
+
+/// What `demo-shop` does: serves as a server's shop until it is killed.
+pub(crate) fn shop(name: &str) -> Result<()> {
+    serve(name, outage::MEMORY)
+}
+
+pub(crate) fn run(keep: bool, tale: Tale) -> Result<()> {
     host::require_root("the demo", "demo")?;
-    let mut screen = Screen::new();
-    screen.line(INTRODUCTION)?;
+    let (introduction, steps) = match tale {
+        Tale::Crash => (INTRODUCTION, STEPS),
+        Tale::Outage => (outage::INTRODUCTION, outage::STEPS),
+    };
+    let mut screen = Screen::new(steps);
+    screen.line(introduction)?;
 
     screen.step("Build evenkeel and what it takes")?;
     let shell = workspace::shell()?;
     let start = Instant::now();
-    prepare(&shell, keep)?;
+    prepare(&shell, keep, tale)?;
     screen.line(&format!("  built in {:.1} s", start.elapsed().as_secs_f64()))?;
 
     let log = workspace::target_directory(&shell)?.join("demo-daemon.log");
     // From here on there is something to take down, whatever happens.
     let interrupt = Interrupt::catch()?;
-    let played = play(&mut screen, &interrupt, keep, &log);
+    let played = match tale {
+        Tale::Crash => play(&mut screen, &interrupt, keep, &log),
+        Tale::Outage => outage::play(&mut screen, &interrupt, &log),
+    };
     let _ = screen.clear();
     played.map_err(|error| {
         // What the signal broke off is no failure to talk about.
@@ -71,8 +97,9 @@ fn play(screen: &mut Screen, interrupt: &Interrupt, keep: bool, log: &Path) -> R
         if keep { explore::keep(&stage, screen, interrupt) } else { Ok(()) }
     });
     // The daemon's log goes with the stage.
-    let told =
-        told.map_err(|error| if interrupt.came() { error } else { save_log(&stage, log, error) });
+    let told = told.map_err(|error| {
+        if interrupt.came() { error } else { save_log(&stage.balancer.log(), log, error) }
+    });
     let taken_down = stage.take_down(screen);
     if let (Err(_), Err(error)) = (&told, &taken_down) {
         eprintln!("error: {error:#}");
@@ -81,18 +108,23 @@ fn play(screen: &mut Screen, interrupt: &Interrupt, keep: bool, log: &Path) -> R
 }
 
 /// Toolchain, packages, the binary.
-fn prepare(shell: &Shell, keep: bool) -> Result<()> {
+fn prepare(shell: &Shell, keep: bool, tale: Tale) -> Result<()> {
     setup::ensure()?;
     // Only the commands for exploring use curl.
-    let wants = |program: &str| ["ip", "ethtool"].contains(&program) || keep && program == "curl";
+    let wants = |program: &str| match program {
+        "ip" | "ethtool" => true,
+        "nginx" => tale == Tale::Outage,
+        "curl" => keep,
+        _ => false,
+    };
     test::ensure_some(shell, "the demo", wants)?;
     host::ensure_bpffs(shell)?;
     build::workspace_members(shell, false)
 }
 
 /// Keeps the daemon's log, and says where.
-fn save_log(stage: &Stage, path: &Path, error: Error) -> Error {
-    match fs::write(path, stage.balancer.log()) {
+fn save_log(words: &str, path: &Path, error: Error) -> Error {
+    match fs::write(path, words) {
         Ok(()) => error.context(format!("the demo failed; the daemon's log is {}", path.display())),
         Err(_) => error.context("the demo failed, and so did keeping the daemon's log"),
     }

@@ -12,8 +12,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use super::interrupt::Interrupt;
 
-const STEPS: u32 = 6;
-
 /// How often a wait looks again. Each look may start a process.
 const PAUSE: Duration = Duration::from_millis(20);
 /// Long enough for a busy machine; a healthy run waits for a fraction of it.
@@ -33,12 +31,14 @@ pub(super) struct Screen {
     is_coloured: bool,
     start: Instant,
     step: u32,
+    steps: u32,
     /// The progress line that stands there now.
     progress: String,
 }
 
 impl Screen {
-    pub(super) fn new() -> Self {
+    /// For a story of so many steps.
+    pub(super) fn new(steps: u32) -> Self {
         let is_terminal = io::stdout().is_terminal();
         // https://no-color.org: any value that is not empty.
         let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -47,6 +47,7 @@ impl Screen {
             is_coloured: is_terminal && !refused,
             start: Instant::now(),
             step: 0,
+            steps,
             progress: String::new(),
         }
     }
@@ -75,7 +76,7 @@ impl Screen {
     /// The next step begins.
     pub(super) fn step(&mut self, title: &str) -> Result<()> {
         self.step += 1;
-        let heading = self.paint(BOLD, &format!("[{}/{STEPS}] {title}", self.step));
+        let heading = self.paint(BOLD, &format!("[{}/{}] {title}", self.step, self.steps));
         let seconds = self.start.elapsed().as_secs_f64();
         let clock = self.paint(DIM, &format!("(at {seconds:.1} s)"));
         self.line(&format!("\n{heading}  {clock}"))

@@ -25,108 +25,105 @@ pub(super) const ALERTS: Shape = Shape {
     keys: &[
         key(
             "playbook",
-            ADDRESS,
-            Means("the pages of the documentation"),
-            "what the addresses of the playbook's pages begin with",
+            Form::Words("address, `http://` or `https://`"),
+            Means("`docs/`"),
+            "what the addresses of the playbook's pages begin with, where the book is served",
         ),
         key(
             "raise_after",
             Form::Duration(Duration::ZERO, DAY),
-            Means("each kind's own"),
-            "how long a cause lasts before its alert is raised",
+            Means("as long as its kind has it"),
+            "how long a cause must last before its alert rises",
         ),
         key(
             "clear_after",
             Form::Duration(Duration::ZERO, DAY),
-            Means("each kind's own"),
-            "how long a cause is over before its alert is cleared",
+            Means("as long as its kind has it"),
+            "how long a cause must be over before its alert clears",
         ),
         key(
             "recent",
             Form::Duration(SECOND, DAY),
             Is("\"10m\""),
-            "over how long the peak of connections, failing probes and drift are remembered",
+            "over how long the peak of connections, falls and drift are remembered",
         ),
         key(
             "reminder",
-            Form::Duration(SECOND, MONTH),
+            Form::Duration(SECOND, LONGEST_REMINDER),
             Is("\"1h\""),
-            "for how long a backend may be taken out before that is an alert",
+            "how long a backend may be taken out before `out-of-service` rises",
         ),
         key(
             "imbalance",
             Form::Decimal(1.01, 100.0),
             Is("1.25"),
-            "`imbalance`: the largest share over its fair share",
+            "imbalance index from which `imbalance` rises",
         ),
         key(
             "failures",
             Form::Decimal(0.0001, 1.0),
             Is("0.05"),
-            "`connection-failures`: the part of a backend's connections that fail",
+            "part of a backend's new connections that fail, from which `connection-failures` rises",
         ),
         key(
             "handshakes",
             Form::Decimal(1.5, 1000.0),
             Is("4"),
-            "`slow-handshakes`: how many times longer than before they take",
+            "how many times as long as before handshakes take, from which `slow-handshakes` rises",
         ),
         key(
             "flaps",
             Form::Integer(2, 100),
             Is("3"),
-            "`flapping`: how often a backend goes down within `recent`",
+            "falls of a backend within `recent` from which `flapping` rises",
         ),
         key(
             "table_fill",
             Form::Decimal(0.01, 1.0),
             Is("0.8"),
-            "`table-pressure`: the part of a connection table that is full",
+            "part of a connection table that is full, from which `table-pressure` rises",
         ),
         key(
             "late",
-            Form::Duration(SHORTEST, DAY),
+            Form::Duration(SHORTEST_DELAY, DAY),
             Is("\"1s\""),
-            "`probes-late`: how late probes and the controller's looks may begin",
+            "how late probes and the daemon's look may begin before `probes-late` rises",
         ),
         key(
             "webhook",
             Form::Tables(&WEBHOOK),
             Means("none"),
-            "a web server that alerts are posted to, as JSON",
+            "a server that alerts are posted to as JSON",
         ),
-        key("alertmanager", Form::Tables(&ALERTMANAGER), Means("none"), "an Alertmanager"),
+        key(
+            "alertmanager",
+            Form::Tables(&ALERTMANAGER),
+            Means("none"),
+            "an Alertmanager, which is told again and again what is raised",
+        ),
         key("exec", Form::Tables(&EXEC), Means("none"), "a program that is run for each alert"),
     ],
     later: &[],
 };
 const WEBHOOK: Shape = Shape {
     header: "[[alerts.webhook]]",
-    keys: &[
-        key("url", ADDRESS, Refused, "where the alerts are posted to"),
-        HEADERS,
-        TOKEN,
-        CA_FILE,
-        VERIFY,
-        ATTEMPT,
-        SEND_RESOLVED,
-    ],
+    keys: &[URL, HEADERS, BEARER_TOKEN_FILE, CA_FILE, VERIFY, ATTEMPT, SEND_RESOLVED],
     later: &[],
 };
 const ALERTMANAGER: Shape = Shape {
     header: "[[alerts.alertmanager]]",
     keys: &[
-        key("url", ADDRESS, Refused, "its address, without `/api/v2/alerts`"),
+        URL,
         HEADERS,
-        TOKEN,
+        BEARER_TOKEN_FILE,
         CA_FILE,
         VERIFY,
         ATTEMPT,
         key(
             "repeat",
-            Form::Duration(SECOND, HOUR),
+            Form::Duration(SECOND, LONGEST_REPEAT),
             Is("\"1m\""),
-            "how often it is told what is raised: more often than its `resolve_timeout`",
+            "how often it is told: more often than its `resolve_timeout`",
         ),
     ],
     later: &[],
@@ -136,49 +133,56 @@ const EXEC: Shape = Shape {
     keys: &[
         key(
             "command",
-            Form::Words("list of texts"),
+            Form::Words("list: the program's absolute path, and its arguments"),
             Refused,
-            "the program, by its whole path, and its arguments; the alert comes on its standard input as JSON",
+            "the program",
         ),
-        key("user", Form::Words("name of a user"), Is("\"nobody\""), "who runs it; not root"),
+        key("user", Form::Words("user of this host, not root"), Is("\"nobody\""), "who runs it"),
         ATTEMPT,
         SEND_RESOLVED,
     ],
     later: &[],
 };
-
-const ADDRESS: Form = Form::Words("address of a web server");
-const HEADERS: Key =
-    key("headers", Form::Words("list of `\"Name: value\"`"), Is("[]"), "headers of every request");
-const TOKEN: Key = key(
-    "bearer_token_file",
-    Form::Words("path of a file"),
+const URL: Key = key(
+    "url",
+    Form::Words("address, `http://` or `https://`"),
+    Refused,
+    "where it is; of an Alertmanager what stands before `/api/v2/alerts`",
+);
+const HEADERS: Key = key(
+    "headers",
+    Form::Words("list of headers, `\"Name: value\"`"),
     Means("none"),
-    "a file with the token that the server asks for; read for every attempt",
+    "what every request has beside",
+);
+const BEARER_TOKEN_FILE: Key = key(
+    "bearer_token_file",
+    Form::Words("file name"),
+    Means("no token"),
+    "a file with the token that it asks for, read anew for each attempt",
 );
 const CA_FILE: Key = key(
     "ca_file",
-    Form::Words("path of a file"),
-    Means("the system's"),
-    "authorities that the server's certificate is held to, in PEM",
+    Form::Words("file of certificates in PEM"),
+    Means("the system's authorities"),
+    "whom to trust instead",
 );
-const VERIFY: Key =
-    key("verify", Form::Boolean, Is("true"), "whether the server's certificate is verified");
+const VERIFY: Key = key("verify", Form::Boolean, Is("true"), "`false` accepts any certificate");
 const ATTEMPT: Key = key(
     "timeout",
-    Form::Duration(SHORTEST, LONGEST_ATTEMPT),
+    Form::Duration(SHORTEST_DELAY, LONGEST_ATTEMPT),
     Is("\"10s\""),
     "how long an attempt may take",
 );
 const SEND_RESOLVED: Key =
     key("send_resolved", Form::Boolean, Is("true"), "whether it is told of alerts that cleared");
 
-const SHORTEST: Duration = Duration::from_millis(100);
-const LONGEST_ATTEMPT: Duration = Duration::from_mins(5);
-const HOUR: Duration = Duration::from_hours(1);
-const MONTH: Duration = Duration::from_hours(30 * 24);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
+const LONGEST_REMINDER: Duration = Duration::from_hours(30 * 24);
+const SHORTEST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_ATTEMPT: Duration = Duration::from_mins(5);
+const LONGEST_REPEAT: Duration = Duration::from_hours(1);
 /// How long an attempt may take where nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// Alertmanager's own `resolve_timeout` is 5 minutes.
@@ -200,8 +204,8 @@ pub(super) fn decode(
     let raise_after = span("raise_after", Duration::ZERO, DAY);
     let clear_after = span("clear_after", Duration::ZERO, DAY);
     let recent = span("recent", SECOND, DAY).unwrap_or(defaults.recent);
-    let reminder = span("reminder", SECOND, MONTH).unwrap_or(defaults.reminder);
-    let late = span("late", SHORTEST, DAY).unwrap_or(defaults.late);
+    let reminder = span("reminder", SECOND, LONGEST_REMINDER).unwrap_or(defaults.reminder);
+    let late = span("late", SHORTEST_DELAY, DAY).unwrap_or(defaults.late);
     let mut number = |key, least, most, default| {
         section.value_or(sink, key, |v| values::decimal(v, least, most), default)
     };
@@ -250,7 +254,8 @@ fn alertmanager(
     section: &Section<'_, '_>,
     folder: Option<&Path>,
 ) -> Option<Alertmanager> {
-    let repeat = section.value_or(sink, "repeat", |v| values::duration(v, SECOND, HOUR), REPEAT);
+    let repeat =
+        section.value_or(sink, "repeat", |v| values::duration(v, SECOND, LONGEST_REPEAT), REPEAT);
     Some(Alertmanager { endpoint: endpoint(sink, section, folder)?, repeat })
 }
 
@@ -265,8 +270,8 @@ fn program(
 }
 
 fn timeout(sink: &mut Sink<'_, '_>, section: &Section<'_, '_>) -> Duration {
-    let read = |value: &DeValue<'_>| values::duration(value, SHORTEST, LONGEST_ATTEMPT);
-    section.value_or(sink, "timeout", read, TIMEOUT)
+    let converted = |v: &DeValue<'_>| values::duration(v, SHORTEST_DELAY, LONGEST_ATTEMPT);
+    section.value_or(sink, "timeout", converted, TIMEOUT)
 }
 
 fn endpoint(

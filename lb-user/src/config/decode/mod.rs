@@ -146,8 +146,10 @@ pub(super) const ROOT: Shape = Shape {
         key(
             "alerts",
             Form::Table(&alerts::ALERTS),
-            Means("its defaults"),
-            "when alerts are raised, and where they are sent",
+            Means(
+                "its defaults; nobody is told beside `evenkeel alerts`, `status`, the log and `/metrics`",
+            ),
+            "when alerts rise, and where they go; see [Alerts](alerts.md) for each kind",
         ),
         key(
             "service",

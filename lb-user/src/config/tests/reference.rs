@@ -20,6 +20,10 @@ fn beside(shape: &Shape, key: &str) -> String {
         ("[service.health.agent]", "port") => "",
         ("[service.health.agent]", "keep" | "timeout") => "port = 1\ninterval = \"2s\"",
         ("[service.health.agent]", _) => "port = 1",
+        ("[[alerts.webhook]]" | "[[alerts.alertmanager]]", key) if key != "url" => {
+            "url = \"http://127.0.0.1:9093\""
+        }
+        ("[[alerts.exec]]", key) if key != "command" => "command = [\"/bin/true\"]",
         ("[service.health]", "kind") => "",
         ("[service.health]", _) => {
             return match *kinds_of(key).first().unwrap_or(&"tcp") {
@@ -95,7 +99,7 @@ fn every_default_is_what_comes_of_leaving_the_key_out() {
             }
             Absent::Refused => {
                 // The tables that every text needs bring theirs along.
-                let brought = shape.header == "[node]" || shape.header.starts_with("[[");
+                let brought = shape.header == "[node]" || shape.header.starts_with("[[service");
                 let missing = with(shape, key, "");
                 assert!(brought || missing.is_err(), "{name} is not required: {missing:?}");
             }
@@ -126,7 +130,8 @@ fn every_range_is_the_one_that_is_taken() {
             Form::Duration(least, most) => {
                 let quoted = |nanos: u128| format!("\"{nanos}ns\"");
                 let (least, most) = (least.as_nanos(), most.as_nanos());
-                (vec![], vec![quoted(least - 1), quoted(most + 1)])
+                let below = least.checked_sub(1).map(quoted);
+                (vec![], below.into_iter().chain([quoted(most + 1)]).collect())
             }
             Form::Choice(names) => {
                 let quoted = names().into_iter().map(|name| format!("\"{name}\"")).collect();
