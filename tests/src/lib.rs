@@ -5,6 +5,7 @@
 //! (command line, API socket, configuration file), and the frame builder shares no code with
 //! the data path, so that neither can repeat the other's mistake.
 
+pub mod browser;
 pub mod decap;
 pub mod evenkeel;
 pub mod frame;
@@ -20,6 +21,7 @@ pub mod servers;
 pub mod settings;
 pub mod stage;
 pub mod systemd;
+pub mod tmux;
 pub mod topology;
 pub mod transfer;
 pub mod unix;

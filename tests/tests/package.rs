@@ -172,6 +172,8 @@ fn examine(root: &Root) -> Result<()> {
         "usr/share/fish/vendor_completions.d/evenkeel.fish",
         "usr/share/doc/evenkeel/copyright",
         "usr/share/doc/evenkeel/changelog.Debian.gz",
+        "usr/share/doc/evenkeel/prometheus/evenkeel.rules.yml",
+        "usr/share/doc/evenkeel/grafana/evenkeel.json",
     ] {
         ensure!(fs::metadata(root.path(file))?.len() > 0, "{file} is empty");
     }

@@ -15,6 +15,7 @@ use evenkeel_tests::{
     topology::{Family, Lab, Wiring},
     wait::{PATIENCE, eventually},
 };
+use serde_json::Value;
 
 const UNIT: &[u8] = include_bytes!("../../dist/evenkeel.service");
 const FILE: &str = "/etc/evenkeel/evenkeel.toml";
@@ -42,6 +43,13 @@ fn property(host: &Host, name: &str) -> String {
 
 fn journal(host: &Host) -> String {
     host.done(&["journalctl", "--unit", "evenkeel", "--no-pager", "--output", "cat"]).unwrap()
+}
+
+/// What the journal has of the daemon, with all fields, where these match.
+fn entries(host: &Host, matches: &[&str]) -> Vec<Value> {
+    let all = ["journalctl", "--unit", "evenkeel", "--no-pager", "--output", "json"];
+    let text = host.done(&[&all, matches].concat()).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A command of `evenkeel` by a user of the host.
@@ -195,10 +203,11 @@ fn the_sandbox_leaves_what_the_daemon_needs_and_no_more() {
     host.done(&["evenkeel", "apply", "/root/new.toml"]).unwrap();
     host.done(&["evenkeel", "rollback"]).unwrap();
     eventually("an audit was made", PATIENCE, || audited(&host)).unwrap();
-    let journal = journal(&host);
+    let text = journal(&host);
     for trouble in ["could not", "ERROR", "denied", "not permitted"] {
-        assert!(!journal.contains(trouble), "{trouble}:\n{journal}");
+        assert!(!text.contains(trouble), "{trouble}:\n{text}");
     }
+    assert_eq!(entries(&host, &["--priority", "err"]), Vec::<Value>::new());
     host.done(&["systemctl", "stop", "evenkeel"]).unwrap();
     host.done(&["evenkeel", "detach"]).unwrap();
 }
@@ -241,6 +250,19 @@ fn groups_of_the_socket_tell_who_may_read_and_who_may_change() {
     await_active(&host, 1);
     let status = by(&host, "watch", &["status"]).stdout;
     assert!(status.contains("deploy"), "who asked is told: {status}");
+    // The journal has it by its fields, and the events have it from the state that the unit lets be written.
+    let drains = entries(&host, &["KIND=admin", "SERVICE=web", "BACKEND=web-01"]);
+    let [entry] = &drains[..] else { panic!("{drains:?}") };
+    let field = |name: &str| entry[name].as_str().unwrap_or_default();
+    assert!(field("WHO").starts_with("deploy (uid"), "{entry}");
+    assert!(field("MESSAGE").contains("drains for 1h") && field("PRIORITY") == "6", "{entry}");
+    assert_eq!(field("SYSLOG_IDENTIFIER"), "evenkeel");
+    let events = "/var/lib/evenkeel/events/events.jsonl";
+    let kept = host.done(&["cat", events]).unwrap();
+    assert!(
+        kept.lines().any(|line| line.contains("\"admin\"") && line.contains("deploy")),
+        "{kept}"
+    );
     host.done(&["systemctl", "stop", "evenkeel"]).unwrap();
     host.done(&["evenkeel", "detach"]).unwrap();
 }

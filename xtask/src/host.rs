@@ -1,6 +1,11 @@
 //! The machine that the verbs run on: whose rights we have, and what its packages are.
 
-use std::{env, fs, os::unix::fs::MetadataExt as _, path::PathBuf};
+use std::{
+    env, fs,
+    io::{ErrorKind, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, bail};
 use xshell::{Shell, cmd};
@@ -85,6 +90,48 @@ pub(crate) fn install(shell: &Shell, packages: &[&str]) -> Result<()> {
     attempt().with_context(|| {
         format!("install packages; try by hand: apt-get install {}", packages.join(" "))
     })
+}
+
+/// Installs `packages` and has none of them start a service: they are asked for their programs.
+pub(crate) fn install_without_starting(shell: &Shell, packages: &[&str]) -> Result<()> {
+    let _policy = Policy::forbid_starts()?;
+    install(shell, packages)
+}
+
+/// What packages ask before they start a service (policy-rc.d of Debian). Dropping it takes it away.
+struct Policy {
+    is_ours: bool,
+}
+
+impl Policy {
+    const PATH: &str = "/usr/sbin/policy-rc.d";
+
+    fn forbid_starts() -> Result<Self> {
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create_new(true).mode(0o755);
+        match options.open(Self::PATH) {
+            // 101: the action is not allowed.
+            Ok(mut file) => {
+                let policy = Self { is_ours: true };
+                file.write_all(b"#!/bin/sh\nexit 101\n")
+                    .with_context(|| format!("write {}", Self::PATH))?;
+                Ok(policy)
+            }
+            // Whoever wrote it had a reason.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(Self { is_ours: false }),
+            Err(error) => Err(error).with_context(|| format!("write {}", Self::PATH)),
+        }
+    }
+}
+
+impl Drop for Policy {
+    fn drop(&mut self) {
+        if self.is_ours
+            && let Err(error) = fs::remove_file(Self::PATH)
+        {
+            eprintln!("warning: cannot remove {}: {error}; remove it by hand", Self::PATH);
+        }
+    }
 }
 
 /// Refuses to go on without root, and says how to come back with it.

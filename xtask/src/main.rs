@@ -6,8 +6,10 @@
 mod bench;
 mod build;
 mod check;
+mod dashboard;
 mod deb;
 mod demo;
+mod docs;
 mod fuzz;
 mod host;
 mod setup;
@@ -31,7 +33,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Find or install the compiler for the XDP program.
+    /// Find or install the compiler for the XDP program, and fetch the dashboard's charts.
     Setup,
     /// Build everything.
     Build {
@@ -43,6 +45,8 @@ enum Verb {
     Deb(deb::Options),
     /// Check formatting, lints, documentation and dependencies.
     Check,
+    /// Write the reference pages anew, and build the book.
+    Docs(docs::Options),
     /// Run the tests; they need root.
     Test {
         /// Run only tests whose name contains one of these.
@@ -84,6 +88,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::Build { release } => build::run(*release),
         Verb::Deb(options) => deb::run(options),
         Verb::Check => check::run(),
+        Verb::Docs(options) => docs::run(options),
         Verb::Test { filters } => test::run(filters),
         Verb::Demo { keep } => demo::run(*keep),
         Verb::Bench(options) => bench::run(options),

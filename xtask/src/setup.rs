@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: finds the compiler for the XDP program, or installs one.
+//! `cargo xtask setup`: finds the compiler for the XDP program, or installs one, and has the dashboard's charts
+//! fetched.
 //!
 //! What a complete toolchain is, the toolchain crate knows; here is how to come by one. Debian's road
 //! is taken where its packages exist and we are root, rustup's everywhere else.
@@ -7,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use evenkeel_toolchain::{Missing, Piece, Road, Toolchain, scrub};
 use xshell::{Cmd, Shell, cmd};
 
-use crate::{host, workspace};
+use crate::{dashboard, host, workspace};
 
 /// The compiler, and what `bpf-linker` is built from.
 const DEBIAN_PACKAGES: [&str; 7] = [
@@ -35,11 +36,12 @@ pub(crate) fn run() -> Result<()> {
     if !toolchain.lints_for_bpf() {
         println!("no clippy of the same release: the XDP program is linted for the host instead");
     }
-    Ok(())
+    dashboard::ensure()
 }
 
-/// The toolchain, installed first when it is missing.
+/// The toolchain, installed first when it is missing, like what the dashboard takes from npm.
 pub(crate) fn ensure() -> Result<Toolchain> {
+    dashboard::ensure()?;
     match Toolchain::find() {
         Ok(toolchain) => Ok(toolchain),
         Err(missing) => {

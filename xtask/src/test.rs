@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 12] = [
+const PROGRAMS: [(&str, &[&str]); 16] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -24,7 +24,17 @@ const PROGRAMS: [(&str, &[&str]); 12] = [
     ("dpkg-shlibdeps", &["dpkg-dev"]),
     ("addgroup", &["adduser"]),
     ("man", &["man-db"]),
+    // The dashboard is looked at.
+    ("chromium", &["chromium"]),
+    ("node", &["nodejs"]),
+    // `top` is typed at and looked at.
+    ("tmux", &["tmux"]),
+    // It checks and tries the alert rules.
+    ("promtool", &["prometheus"]),
 ];
+
+/// Programs whose packages bring a service that starts by itself, and that service.
+const SERVICES: [(&str, &str); 2] = [("nginx", "nginx"), ("promtool", "prometheus")];
 
 /// Parts of the names of tests that install the package.
 const PACKAGED: [&str; 2] = ["package", "systemd"];
@@ -88,14 +98,14 @@ pub(crate) fn ensure_some(shell: &Shell, user: &str, wants: impl Fn(&str) -> boo
         })
         .collect();
     eprintln!("installing for {user}: {}", packages.join(" "));
-    host::install(shell, &packages)?;
+    host::install_without_starting(shell, &packages)?;
 
-    let web_server = missing.iter().any(|(program, _)| *program == "nginx");
-    if web_server && Path::new("/run/systemd/system").is_dir() {
-        // Its package starts it on port 80 of this host; the tests start their own.
-        cmd!(shell, "systemctl disable --now nginx")
+    // Nor shall they start with this host; the tests start their own.
+    let services = SERVICES.iter().filter(|(program, _)| missing.iter().any(|(p, _)| p == program));
+    for (_, service) in services.filter(|_| Path::new("/run/systemd/system").is_dir()) {
+        cmd!(shell, "systemctl disable {service}")
             .run()
-            .context("stop the web server that its package started")?;
+            .with_context(|| format!("keep the service {service} from starting with this host"))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
 use hyper::Method;
 
-use super::{Format, Output, Usage, output};
+use super::{Format, Output, Usage, output, query::Path};
 use crate::{
     api::{
         Client,
@@ -92,31 +92,7 @@ pub struct Filters {
     protocol: Option<Protocol>,
 }
 
-/// A path with a query, of parameters that are given.
-struct Path(String);
-
 impl Path {
-    fn new(path: &str) -> Self {
-        Self(path.to_owned())
-    }
-
-    /// Adds a parameter, where it is given.
-    fn with(mut self, name: &str, value: Option<impl ToString>) -> Self {
-        let Some(value) = value else { return self };
-        self.0.push(if self.0.contains('?') { '&' } else { '?' });
-        self.0.push_str(name);
-        self.0.push('=');
-        for byte in value.to_string().bytes() {
-            // What RFC 3986 lets stand in a query as it is, of what can be in a value.
-            if byte.is_ascii_alphanumeric() || b"-._~/:,".contains(&byte) {
-                self.0.push(char::from(byte));
-            } else {
-                self.0.push_str(&format!("%{byte:02X}"));
-            }
-        }
-        self
-    }
-
     fn with_filters(self, filters: &Filters) -> Self {
         let Filters { service, backend, client, state, protocol } = filters;
         let states: Vec<_> = state.iter().filter_map(name_of).collect();
@@ -150,14 +126,14 @@ pub async fn run(client: &Client, command: Command) -> Result<()> {
                 .with_filters(&filters)
                 .with("by", name_of(&by))
                 .with("limit", limit.or(usual));
-            count(&client.get(&path.0).await?, format.output)
+            count(&client.get(path.as_str()).await?, format.output)
         }
         Command::Flush { filters, all } => {
             let path = Path::new("/v1/connections")
                 .with_filters(&filters)
                 .with("all", all.then_some(true));
-            if path.0.contains('?') {
-                let done: Flushed = client.send(Method::DELETE, &path.0, None::<&()>).await?;
+            if path.as_str().contains('?') {
+                let done: Flushed = client.send(Method::DELETE, path.as_str(), None::<&()>).await?;
                 return output::print(&format!("{}\n", done.message));
             }
             let problem = "say which connections to cut: by --service, --backend, --client, --state \
@@ -172,7 +148,7 @@ async fn list(client: &Client, path: &Path, format: Output) -> Result<()> {
     let mut page = Page::new(format);
     let mut end = None;
     page.begin()?;
-    let lines = client.lines(&path.0, |line| {
+    let lines = client.lines(path.as_str(), |line| {
         match line {
             Line::Connection(row) => page.add(row)?,
             Line::End(whole) => end = Some(whole),
@@ -319,18 +295,4 @@ fn count(count: &Count, format: Output) -> Result<()> {
         );
     }
     output::print(&text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_query_is_escaped() {
-        let path = Path::new("/v1/connections")
-            .with("service", Some("a b&c"))
-            .with("backend", None::<&str>)
-            .with("client", Some("2001:db8::/32"));
-        assert_eq!(path.0, "/v1/connections?service=a%20b%26c&client=2001:db8::/32");
-    }
 }

@@ -1,11 +1,14 @@
 //! `evenkeel counters`: sums, or rates, once or again and again.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{self, IsTerminal as _},
+    time::{Duration, Instant},
+};
 
 use anyhow::Result;
 use comfy_table::Cell;
 
-use super::{CountersArgs, Output, Usage, output};
+use super::{CountersArgs, Output, Usage, output, place::Place};
 use crate::api::{
     Client,
     model::{BackendCounters, Counters, Failures},
@@ -16,35 +19,35 @@ const RATE_WINDOW: Duration = Duration::from_secs(1);
 
 /// Shows the counters as asked.
 pub async fn show(client: &Client, args: &CountersArgs) -> Result<()> {
-    let pause = match args.watch {
-        Some(seconds) if seconds.is_finite() && (0.1..=86_400.0).contains(&seconds) => {
-            Some(Duration::from_secs_f64(seconds))
-        }
-        Some(_) => {
-            let problem = "--watch takes 0.1 to 86400 seconds".to_owned();
-            return Err(Usage(problem).into());
-        }
-        None => None,
-    };
+    let pause = args.watch.map(Duration::from_secs_f64);
+    let json = args.format.output == Output::Json;
+    let in_place = pause.is_some() && !json && io::stdout().is_terminal();
+    let mut place = in_place.then(Place::default);
     let mut before = args.rate.then_some((Instant::now(), fetch(client, args).await?));
     if args.rate {
         tokio::time::sleep(pause.unwrap_or(RATE_WINDOW)).await;
     }
     loop {
         let (now, counters) = (Instant::now(), fetch(client, args).await?);
-        match &before {
+        let shown = match &before {
             Some((then, old)) => {
                 let rates = rates(old, &counters, now.duration_since(*then).as_secs_f64());
-                print(&rates, args, true)?;
                 before = Some((now, counters));
+                rates
             }
-            None => print(&counters, args, false)?,
+            None => counters,
+        };
+        match (json, &mut place, pause) {
+            (true, _, Some(_)) => output::json_line(&shown)?,
+            (true, _, None) => output::json(&shown)?,
+            (false, Some(place), _) => place.show(&text(&shown, args))?,
+            (false, None, _) => output::print(&text(&shown, args))?,
         }
         match pause {
             Some(pause) => tokio::time::sleep(pause).await,
             None => return Ok(()),
         }
-        if args.format.output != Output::Json {
+        if !json && place.is_none() {
             output::print("\n")?;
         }
     }
@@ -119,10 +122,8 @@ fn rates(old: &Counters, new: &Counters, seconds: f64) -> Counters {
     rates
 }
 
-fn print(counters: &Counters, args: &CountersArgs, rate: bool) -> Result<()> {
-    if args.format.output == Output::Json {
-        return output::json(counters);
-    }
+fn text(counters: &Counters, args: &CountersArgs) -> String {
+    let rate = args.rate;
     let wide = args.format.output == Output::Wide;
     let per = |name: &str| if rate { format!(">{name}/S") } else { format!(">{name}") };
     let mut heads = vec!["SERVICE".to_owned(), "BACKEND".to_owned(), per("CONNECTIONS")];
@@ -151,7 +152,7 @@ fn print(counters: &Counters, args: &CountersArgs, rate: bool) -> Result<()> {
     }
     text.push('\n');
     text.push_str(&output::rendered(&verdicts));
-    output::print(&text)
+    text
 }
 
 fn row(service: &str, backend: &BackendCounters, total: u64, wide: bool) -> Vec<Cell> {

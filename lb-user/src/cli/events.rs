@@ -243,8 +243,10 @@ fn line(event: &Event, coloured: bool) -> String {
 async fn reader_left() {
     let left = async || -> io::Result<()> {
         let stdout = io::stdout();
+        // SAFETY: standard output is never closed, so its descriptor stays the one that is registered.
+        let stdout = unsafe { AsyncFd::register_with_interest(stdout.as_fd(), Interest::ERROR) };
         // A file cannot be waited for, and its reader does not leave.
-        let stdout = AsyncFd::with_interest(stdout.as_fd(), Interest::ERROR)?;
+        let stdout = stdout?;
         drop(stdout.ready(Interest::ERROR).await?);
         Ok(())
     };

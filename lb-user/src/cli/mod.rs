@@ -8,12 +8,17 @@ mod counters;
 mod decap;
 mod doctor;
 mod events;
+mod explain;
 mod generate;
 mod journal;
 mod lifecycle;
 mod output;
+mod place;
 mod probe;
+mod query;
 mod read;
+mod reference;
+mod status;
 mod verify;
 
 use std::{path::PathBuf, pin::Pin, time::Duration};
@@ -30,6 +35,7 @@ use crate::{
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier},
     daemon::{self, Paths},
     loader::Manner,
+    top,
 };
 
 /// An XDP layer-4 load balancer: shares connections equally, keeps watch over the servers behind
@@ -79,7 +85,10 @@ enum Command {
         #[arg(long)]
         replace_data_path: bool,
     },
-    /// Show services and backends, their health and share
+    /// Show on one screen how everything is, what is wrong first
+    ///
+    /// Alerts, notices, backends that people took out, then the services. Those that are well are a line
+    /// each where the screen has no room for their backends; `-o wide` shows every backend.
     Status(Format),
     /// List, show, add, set and remove services
     #[command(subcommand)]
@@ -97,10 +106,23 @@ enum Command {
     /// List, count and cut connections
     #[command(subcommand)]
     Connections(connections::Command),
+    /// Tell which backend a client's next connection to a service gets, and why
+    ///
+    /// Asks the running program, by its own tables, and changes nothing in them.
+    Explain(explain::ExplainArgs),
     /// Show what changed: membership, states, configuration and health, with who and why
     ///
     /// With --follow it goes on as things happen, also over a restart of the daemon, until Ctrl-C.
     Events(events::EventsArgs),
+    /// Watch services and backends in the terminal; take backends out and back
+    ///
+    /// Shares against fair shares, rates, handshake times, states, alerts and the last events. `?` tells the
+    /// keys, `q` quits. Only what changed is sent to the terminal.
+    Top {
+        /// Time between two readings
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = pause)]
+        interval: f64,
+    },
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -136,6 +158,9 @@ enum Command {
     },
     /// Print the manual page, or write every command's to a directory
     Man(generate::ManArgs),
+    /// Write the documentation's reference pages
+    #[command(hide = true)]
+    Reference(reference::ReferenceArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -324,7 +349,9 @@ struct CountersArgs {
     #[arg(value_name = "SERVICE[/BACKEND]")]
     filter: Option<String>,
     /// Show them again every so many seconds, until Ctrl-C
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1")]
+    ///
+    /// On a terminal they are shown in place; elsewhere, and as JSON, one after the other.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]
     watch: Option<f64>,
     /// Show the change per second instead of the sums
     #[arg(long)]
@@ -379,8 +406,9 @@ impl Cli {
             Command::Detach => return change::detach(&paths),
             Command::Completions { shell } => return generate::completions(shell),
             Command::Man(args) => return generate::man(&args),
+            Command::Reference(args) => return reference::write(&args),
             Command::Doctor(format) => Box::pin(doctor::show(&paths, format.output)),
-            Command::Status(format) => Box::pin(read::status(&client, format.output)),
+            Command::Status(format) => Box::pin(status::show(&client, format.output)),
             Command::Alerts(format) => Box::pin(alerts::show(&client, format.output)),
             Command::Service(ServiceCommand::List(format)) => {
                 Box::pin(read::services(&client, format.output))
@@ -401,9 +429,17 @@ impl Cli {
                 let client = &client;
                 Box::pin(async move { counters::show(client, &args).await })
             }
+            Command::Top { interval } => {
+                let interval = Duration::from_secs_f64(interval);
+                Box::pin(top::run(&paths.socket, interval, output::may_colour()))
+            }
             Command::Events(args) => {
                 let client = &client;
                 Box::pin(async move { events::show(client, &args).await })
+            }
+            Command::Explain(args) => {
+                let client = &client;
+                Box::pin(async move { explain::show(client, &args).await })
             }
             Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {
@@ -418,6 +454,14 @@ impl Cli {
         let result = runtime.block_on(asked);
         runtime.shutdown_background();
         result
+    }
+}
+
+/// Seconds from one look to the next.
+fn pause(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it takes 0.1 to 86400 seconds".to_owned()),
     }
 }
 

@@ -9,6 +9,9 @@ use anyhow::{Context as _, Result};
 use comfy_table::{Cell, CellAlignment, Color, Table, presets::NOTHING};
 use serde::Serialize;
 
+use crate::overview::Mood;
+pub use crate::overview::span;
+
 /// Whether the user lets us colour at all (<https://no-color.org>).
 pub fn may_colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
@@ -24,6 +27,11 @@ pub fn json(value: &impl Serialize) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
     print(&text)
+}
+
+/// Prints a value as JSON on one line, alone there.
+pub fn json_line(value: &impl Serialize) -> Result<()> {
+    print(&(serde_json::to_string(value)? + "\n"))
 }
 
 /// Prints text as it is.
@@ -65,6 +73,20 @@ pub fn tinted(text: impl Display, good: bool) -> Cell {
     if coloured() { cell.fg(if good { Color::Green } else { Color::Red }) } else { cell }
 }
 
+/// Text in the colour of what it tells, where colours are shown.
+pub fn painted(text: &str, mood: Mood) -> String {
+    if !coloured() {
+        return text.to_owned();
+    }
+    let colour = match mood {
+        Mood::Well => 32,
+        Mood::Aside => 36,
+        Mood::Uneasy => 33,
+        Mood::Bad => 31,
+    };
+    format!("\x1b[{colour}m{text}\x1b[m")
+}
+
 /// A count with its thousands apart.
 pub fn count(number: u64) -> String {
     let digits = number.to_string();
@@ -94,26 +116,6 @@ pub fn bytes(number: u64) -> String {
         unit += 1;
     }
     if unit == 0 { format!("{number} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
-/// A span of time in its two largest units.
-pub fn span(seconds: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    let first = UNITS.iter().position(|(size, _)| seconds >= *size).unwrap_or(UNITS.len() - 1);
-    let mut text = String::new();
-    let mut rest = seconds;
-    for (size, unit) in UNITS.iter().skip(first).take(2) {
-        let whole = rest / size;
-        rest %= size;
-        if whole > 0 || text.is_empty() {
-            if !text.is_empty() {
-                text.push(' ');
-            }
-            text.push_str(&whole.to_string());
-            text.push_str(unit);
-        }
-    }
-    text
 }
 
 /// A part of a whole, in percent.

@@ -1,7 +1,6 @@
-//! Commands that read: status, services, backends, and the check of a file.
+//! Commands that read: services, backends, and the check of a file.
 
 use std::{
-    fmt::Write as _,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -10,7 +9,7 @@ use anyhow::{Result, anyhow};
 use comfy_table::Cell;
 use serde_json::json;
 
-use super::{Output, configuration, output};
+use super::{Output, output, status::indent};
 use crate::{
     admin::store,
     api::{
@@ -26,90 +25,8 @@ async fn fetch(client: &Client) -> Result<Status> {
     Ok(client.get("/v1/status").await?)
 }
 
-/// One screen: the daemon, every service with its backends, what is on its way out.
-pub async fn status(client: &Client, format: Output) -> Result<()> {
-    let status = fetch(client).await?;
-    if format == Output::Json {
-        return output::json(&status);
-    }
-    let daemon = &status.daemon;
-    let interfaces = daemon.interfaces.iter();
-    let interfaces: Vec<_> = interfaces.map(|i| format!("{} ({})", i.name, i.mode)).collect();
-    let mut text = format!(
-        "evenkeel {}, up {}, on {}\n",
-        daemon.version,
-        output::span(daemon.uptime_seconds),
-        interfaces.join(", ")
-    );
-    for interface in &daemon.interfaces {
-        if let Some(problem) = &interface.problem {
-            writeln!(text, "\ninterface {} {problem}", interface.name)?;
-        }
-    }
-    text.push_str(&configuration::notices(daemon));
-    if format == Output::Wide {
-        writeln!(
-            text,
-            "configuration {}; data path layout {}; {} of {} connection entries in use",
-            daemon.config,
-            daemon.layout,
-            output::count(daemon.connection_entries),
-            output::count(u64::from(daemon.connection_capacity) * 2)
-        )?;
-    }
-    if let Some(repair) = &daemon.last_repair {
-        let times = output::count(daemon.table_repairs);
-        writeln!(
-            text,
-            "\nsomebody else changed the kernel's tables ({times} times, last {}); mended: {}",
-            repair.at, repair.what
-        )?;
-    }
-    text.push_str(&taken_out(&status));
-    for service in &status.services {
-        writeln!(text, "\n{}", headline(service))?;
-        text.push_str(&indent(&backend_table(std::slice::from_ref(service), format, false)));
-    }
-    if status.services.is_empty() {
-        text.push_str("\nno service yet; add one with `evenkeel service add NAME ADDRESS:PORT`\n");
-    }
-    for removed in &status.removed {
-        writeln!(
-            text,
-            "\n{}/{} ({}) is removed; {} connections finish",
-            removed.service,
-            removed.name,
-            removed.address,
-            output::count(removed.open)
-        )?;
-    }
-    output::print(&text)
-}
-
-/// A line for each backend that people took out: nobody shall forget one.
-fn taken_out(status: &Status) -> String {
-    let backends = status
-        .services
-        .iter()
-        .flat_map(|service| service.backends.iter().map(move |backend| (&service.name, backend)));
-    let mut text = String::new();
-    for (service, backend) in backends {
-        let Some(exception) = &backend.exception else { continue };
-        let left = exception.seconds_left.map_or_else(
-            || "until somebody resumes it".to_owned(),
-            |left| format!("{} left", output::span(left)),
-        );
-        let head = if text.is_empty() { "\n" } else { "" };
-        text.extend([
-            format!("{head}{service}/{} is out ({}) for ", backend.name, backend.admin),
-            format!("{}, {left}; by {}: ", output::span(exception.seconds), exception.by),
-            format!("{}\n", exception.reason),
-        ]);
-    }
-    text
-}
-
-fn headline(service: &ServiceStatus) -> String {
+/// A service in a line.
+pub fn headline(service: &ServiceStatus) -> String {
     let active = service.backends.iter().filter(|backend| backend.active).count();
     format!(
         "{}  {}/{}  {}, {}, probe {}: {active} of {} active",
@@ -123,15 +40,8 @@ fn headline(service: &ServiceStatus) -> String {
     )
 }
 
-fn indent(table: &str) -> String {
-    if table.lines().count() < 2 {
-        return "  no backend yet: every connection is dropped\n".to_owned();
-    }
-    table.lines().flat_map(|line| ["  ", line, "\n"]).collect()
-}
-
 /// The backends of services, one a line.
-fn backend_table(services: &[ServiceStatus], format: Output, named: bool) -> String {
+pub fn backend_table(services: &[ServiceStatus], format: Output, named: bool) -> String {
     let mut heads = vec!["BACKEND", "ADDRESS", ">WEIGHT", "STATE", "HEALTH", ">SHARE", ">OPEN"];
     if named {
         heads.insert(0, "SERVICE");

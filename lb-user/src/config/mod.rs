@@ -19,6 +19,7 @@ mod http;
 mod index;
 mod model;
 mod prefix;
+mod reference;
 mod rules;
 mod store;
 #[cfg(test)]
@@ -46,6 +47,7 @@ pub use self::{
         Rate, Service, Tables, Timeouts, Tunnel,
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
+    reference::reference,
     store::{sweep_unfinished, write_atomically},
     verify::{Decimal, Verify},
 };

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -9,12 +10,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lb_common::net::Hop;
+use lb_common::{explain::Answer, net::Hop};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
+    config::Protocol,
     dataplane::{Census, Connection, ConnectionTable, Correction, Drift, Lifetimes, Timing},
+    explain,
     loader::Programs,
     plan::{BackendId, ServiceId},
 };
@@ -66,6 +69,20 @@ impl Connections {
     /// What the kernel answered.
     pub fn browse(&self, each: impl FnMut(&Connection) -> ControlFlow<()>) -> Result<()> {
         self.table.browse(self.programs.expire()?, each)
+    }
+
+    /// Asks the program what would become of a connection.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn explain(
+        &self,
+        client: SocketAddr,
+        destination: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Answer> {
+        explain::ask(self.programs.explain()?, client, destination, protocol)
     }
 
     /// Ends every connection that `picks` picks, now. Returns how many.

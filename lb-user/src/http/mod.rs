@@ -4,6 +4,7 @@
 //! configuration says otherwise. However many readers there are, the controller is asked once for all of
 //! them ([`source`]).
 
+mod dashboard;
 pub mod metrics;
 mod source;
 mod stream;
@@ -154,6 +155,7 @@ fn router(source: Source, events: Events) -> Router {
         .with_state(source)
         .route("/v1/stream", get(stream::serve).with_state(live))
         .merge(api::events::routes(events))
+        .merge(dashboard::routes())
         .fallback(async |request: Request| {
             let detail = format!("there is no {} here", request.uri().path());
             Problem::new(StatusCode::NOT_FOUND, detail)

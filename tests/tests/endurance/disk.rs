@@ -16,6 +16,8 @@ use evenkeel_tests::{
     wait::{PATIENCE, eventually},
 };
 
+use serde_json::Value;
+
 use super::{crash::names, mount::Mounted};
 
 /// How a disk is made to take nothing more, and what the errors call it.
@@ -123,6 +125,51 @@ impl Theatre {
         self.balancer.await_active("web", "web-02", true).unwrap();
     }
 
+    fn events(&self) -> Vec<Value> {
+        let page = self.balancer.json(&["events", "-n", "4096"]).unwrap();
+        page["events"].as_array().unwrap().clone()
+    }
+
+    /// What happens is told by the daemon, whose memory has it, and that no more than memory has it.
+    fn events_go_on(&self, trouble: Trouble) {
+        let told = || {
+            let status = self.balancer.status().unwrap();
+            let troubles = status["daemon"]["troubles"].as_array().cloned().unwrap_or_default();
+            let mut texts = troubles.iter().filter_map(Value::as_str);
+            texts.find(|text| text.contains("events are in memory alone")).map(str::to_owned)
+        };
+        let before = self.events().len();
+        // A full disk has room for a few yet, in the last page of the file.
+        let told = (0..20).find_map(|_| {
+            self.probes_work();
+            told()
+        });
+        let told = told.expect("the trouble is told");
+        let (what, way_out) = trouble.says();
+        assert!(told.contains(what) && told.contains(way_out), "{trouble:?}: {told}");
+        let events = self.events();
+        let fallen = events[before..].iter().filter(|event| {
+            event["kind"] == "health" && event["message"].as_str().unwrap().contains("is down")
+        });
+        assert!(fallen.count() > 0, "{trouble:?}: {events:?}");
+    }
+
+    /// There is room again: the files have what memory has.
+    fn events_are_stored(&self) {
+        let file = self.state.path().join("events/events.jsonl");
+        eventually("events are stored", PATIENCE, || {
+            let status = self.balancer.status()?;
+            anyhow::ensure!(status["daemon"]["troubles"].is_null(), "{status}");
+            let text = fs::read_to_string(&file)?;
+            let lines = text.lines().map(serde_json::from_str);
+            let stored: Vec<Value> = lines.collect::<Result<_, _>>()?;
+            let events = self.events();
+            anyhow::ensure!(stored == events, "{stored:?} are not {events:?}");
+            Ok(())
+        })
+        .unwrap();
+    }
+
     fn weight(&self) -> u64 {
         self.balancer.backend_status("web", "web-01").unwrap()["weight"].as_u64().unwrap()
     }
@@ -144,8 +191,9 @@ fn what_cannot_be_noted_is_not_done_and_all_else_goes_on() {
             let _troubled = Troubled::new(&theatre.state, trouble);
             theatre.fails(&change, &state.join("history"), trouble);
             theatre.fails(&drain, &state.join("exceptions.json"), trouble);
-            theatre.probes_work();
+            theatre.events_go_on(trouble);
         }
+        theatre.events_are_stored();
         {
             let _troubled = Troubled::new(&theatre.configuration, trouble);
             theatre.fails(&change, Path::new("evenkeel.toml"), trouble);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use evenkeel_tests::wait::{PATIENCE, eventually};
 use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 
 /// A mounted file system, unmounted in the end.
@@ -51,7 +52,9 @@ impl Mounted {
     pub fn set_read_only(&self, is_read_only: bool) -> Result<()> {
         let flags = if is_read_only { MountFlags::RDONLY } else { MountFlags::empty() };
         // The mount point alone: a file that is open for writing would keep the file system busy.
-        mount_remount(&self.path, flags | MountFlags::BIND, c"").context("remount")
+        eventually("nobody writes there for a moment", PATIENCE, || {
+            mount_remount(&self.path, flags | MountFlags::BIND, c"").context("remount")
+        })
     }
 
     /// Fills it to the last byte with one file; removing that makes room again.

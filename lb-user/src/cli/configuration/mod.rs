@@ -21,7 +21,7 @@ use crate::{
     api::{
         Client,
         configuration::{Applied, Apply, Candidate, HistoryEntry, HistoryList, Plan, Rollback},
-        model::{Changed, Daemon},
+        model::Changed,
     },
     config::{Backend, Config, Service},
     plan::{Diff, diff::Side},
@@ -271,24 +271,4 @@ async fn show_entry(client: &Client, number: u64, text: bool, format: Output) ->
     let unified = diff.unified_diff().header(&names[0], &names[1]).to_string();
     let body = if unified.is_empty() { "the text is the same\n" } else { &unified };
     output::print(&format!("{head}{}", show::coloured(body)))
-}
-
-/// What an operator has to know before all else.
-pub fn notices(daemon: &Daemon) -> String {
-    let edited = daemon.config_edited.as_ref().map(|edited| {
-        format!(
-            "! {} {}, noticed {}; what is at work stays until `evenkeel reload`\n",
-            edited.file, edited.what, edited.since
-        )
-    });
-    let waits = daemon.confirmation.as_ref().map(|waits| {
-        format!(
-            "! change {} by {} is rolled back in {} unless `evenkeel confirm` keeps it\n",
-            waits.number,
-            waits.who,
-            output::span(waits.seconds_left)
-        )
-    });
-    let troubles = daemon.troubles.iter().map(|trouble| format!("! {trouble}\n"));
-    troubles.chain([edited, waits].into_iter().flatten()).collect()
 }

@@ -9,7 +9,7 @@ use hyper::{
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Section, Shape, health,
+    Form, Is, Key, Means, Refused, Section, Shape, health, key,
     values::{self, Problem},
 };
 use crate::{
@@ -20,42 +20,163 @@ use crate::{
     health::TlsCheck,
 };
 
-const ALERTS: Shape = Shape {
+pub(super) const ALERTS: Shape = Shape {
     header: "[alerts]",
     keys: &[
-        "playbook",
-        "raise_after",
-        "clear_after",
-        "recent",
-        "reminder",
-        "imbalance",
-        "failures",
-        "handshakes",
-        "flaps",
-        "table_fill",
-        "late",
-        "webhook",
-        "alertmanager",
-        "exec",
+        key(
+            "playbook",
+            ADDRESS,
+            Means("the pages of the documentation"),
+            "what the addresses of the playbook's pages begin with",
+        ),
+        key(
+            "raise_after",
+            Form::Duration(Duration::ZERO, DAY),
+            Means("each kind's own"),
+            "how long a cause lasts before its alert is raised",
+        ),
+        key(
+            "clear_after",
+            Form::Duration(Duration::ZERO, DAY),
+            Means("each kind's own"),
+            "how long a cause is over before its alert is cleared",
+        ),
+        key(
+            "recent",
+            Form::Duration(SECOND, DAY),
+            Is("\"10m\""),
+            "over how long the peak of connections, failing probes and drift are remembered",
+        ),
+        key(
+            "reminder",
+            Form::Duration(SECOND, MONTH),
+            Is("\"1h\""),
+            "for how long a backend may be taken out before that is an alert",
+        ),
+        key(
+            "imbalance",
+            Form::Decimal(1.01, 100.0),
+            Is("1.25"),
+            "`imbalance`: the largest share over its fair share",
+        ),
+        key(
+            "failures",
+            Form::Decimal(0.0001, 1.0),
+            Is("0.05"),
+            "`connection-failures`: the part of a backend's connections that fail",
+        ),
+        key(
+            "handshakes",
+            Form::Decimal(1.5, 1000.0),
+            Is("4"),
+            "`slow-handshakes`: how many times longer than before they take",
+        ),
+        key(
+            "flaps",
+            Form::Integer(2, 100),
+            Is("3"),
+            "`flapping`: how often a backend goes down within `recent`",
+        ),
+        key(
+            "table_fill",
+            Form::Decimal(0.01, 1.0),
+            Is("0.8"),
+            "`table-pressure`: the part of a connection table that is full",
+        ),
+        key(
+            "late",
+            Form::Duration(SHORTEST, DAY),
+            Is("\"1s\""),
+            "`probes-late`: how late probes and the controller's looks may begin",
+        ),
+        key(
+            "webhook",
+            Form::Tables(&WEBHOOK),
+            Means("none"),
+            "a web server that alerts are posted to, as JSON",
+        ),
+        key("alertmanager", Form::Tables(&ALERTMANAGER), Means("none"), "an Alertmanager"),
+        key("exec", Form::Tables(&EXEC), Means("none"), "a program that is run for each alert"),
     ],
     later: &[],
 };
 const WEBHOOK: Shape = Shape {
     header: "[[alerts.webhook]]",
-    keys: &["url", "headers", "bearer_token_file", "ca_file", "verify", "timeout", "send_resolved"],
+    keys: &[
+        key("url", ADDRESS, Refused, "where the alerts are posted to"),
+        HEADERS,
+        TOKEN,
+        CA_FILE,
+        VERIFY,
+        ATTEMPT,
+        SEND_RESOLVED,
+    ],
     later: &[],
 };
 const ALERTMANAGER: Shape = Shape {
     header: "[[alerts.alertmanager]]",
-    keys: &["url", "headers", "bearer_token_file", "ca_file", "verify", "timeout", "repeat"],
+    keys: &[
+        key("url", ADDRESS, Refused, "its address, without `/api/v2/alerts`"),
+        HEADERS,
+        TOKEN,
+        CA_FILE,
+        VERIFY,
+        ATTEMPT,
+        key(
+            "repeat",
+            Form::Duration(SECOND, HOUR),
+            Is("\"1m\""),
+            "how often it is told what is raised: more often than its `resolve_timeout`",
+        ),
+    ],
     later: &[],
 };
 const EXEC: Shape = Shape {
     header: "[[alerts.exec]]",
-    keys: &["command", "user", "timeout", "send_resolved"],
+    keys: &[
+        key(
+            "command",
+            Form::Words("list of texts"),
+            Refused,
+            "the program, by its whole path, and its arguments; the alert comes on its standard input as JSON",
+        ),
+        key("user", Form::Words("name of a user"), Is("\"nobody\""), "who runs it; not root"),
+        ATTEMPT,
+        SEND_RESOLVED,
+    ],
     later: &[],
 };
 
+const ADDRESS: Form = Form::Words("address of a web server");
+const HEADERS: Key =
+    key("headers", Form::Words("list of `\"Name: value\"`"), Is("[]"), "headers of every request");
+const TOKEN: Key = key(
+    "bearer_token_file",
+    Form::Words("path of a file"),
+    Means("none"),
+    "a file with the token that the server asks for; read for every attempt",
+);
+const CA_FILE: Key = key(
+    "ca_file",
+    Form::Words("path of a file"),
+    Means("the system's"),
+    "authorities that the server's certificate is held to, in PEM",
+);
+const VERIFY: Key =
+    key("verify", Form::Boolean, Is("true"), "whether the server's certificate is verified");
+const ATTEMPT: Key = key(
+    "timeout",
+    Form::Duration(SHORTEST, LONGEST_ATTEMPT),
+    Is("\"10s\""),
+    "how long an attempt may take",
+);
+const SEND_RESOLVED: Key =
+    key("send_resolved", Form::Boolean, Is("true"), "whether it is told of alerts that cleared");
+
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST_ATTEMPT: Duration = Duration::from_mins(5);
+const HOUR: Duration = Duration::from_hours(1);
+const MONTH: Duration = Duration::from_hours(30 * 24);
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 /// How long an attempt may take where nothing else is said.
@@ -79,8 +200,8 @@ pub(super) fn decode(
     let raise_after = span("raise_after", Duration::ZERO, DAY);
     let clear_after = span("clear_after", Duration::ZERO, DAY);
     let recent = span("recent", SECOND, DAY).unwrap_or(defaults.recent);
-    let reminder = span("reminder", SECOND, 30 * DAY).unwrap_or(defaults.reminder);
-    let late = span("late", Duration::from_millis(100), DAY).unwrap_or(defaults.late);
+    let reminder = span("reminder", SECOND, MONTH).unwrap_or(defaults.reminder);
+    let late = span("late", SHORTEST, DAY).unwrap_or(defaults.late);
     let mut number = |key, least, most, default| {
         section.value_or(sink, key, |v| values::decimal(v, least, most), default)
     };
@@ -129,8 +250,7 @@ fn alertmanager(
     section: &Section<'_, '_>,
     folder: Option<&Path>,
 ) -> Option<Alertmanager> {
-    let most = Duration::from_hours(1);
-    let repeat = section.value_or(sink, "repeat", |v| values::duration(v, SECOND, most), REPEAT);
+    let repeat = section.value_or(sink, "repeat", |v| values::duration(v, SECOND, HOUR), REPEAT);
     Some(Alertmanager { endpoint: endpoint(sink, section, folder)?, repeat })
 }
 
@@ -145,9 +265,8 @@ fn program(
 }
 
 fn timeout(sink: &mut Sink<'_, '_>, section: &Section<'_, '_>) -> Duration {
-    let least = Duration::from_millis(100);
-    let most = Duration::from_mins(5);
-    section.value_or(sink, "timeout", |v| values::duration(v, least, most), TIMEOUT)
+    let read = |value: &DeValue<'_>| values::duration(value, SHORTEST, LONGEST_ATTEMPT);
+    section.value_or(sink, "timeout", read, TIMEOUT)
 }
 
 fn endpoint(

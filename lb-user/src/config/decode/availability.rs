@@ -3,22 +3,47 @@
 
 use std::time::Duration;
 
-use super::{Section, Shape, values};
+use super::{Form, Is, Means, Section, Shape, key, values};
 use crate::config::{
     choices::{Forwarding, Protocol},
     diagnostic::Sink,
     model::{Availability, Passive},
 };
 
-const PASSIVE: Shape = Shape {
+pub(super) const PASSIVE: Shape = Shape {
     header: "[service.passive]",
-    keys: &["enabled", "failures", "eject_for", "keep"],
+    keys: &[
+        key(
+            "enabled",
+            Form::Boolean,
+            Is("true"),
+            "`false`: what the kernel sees ejects nobody. Only TCP through `nat` shows anything",
+        ),
+        key(
+            "failures",
+            Form::Integer(1, MOST_FAILURES),
+            Is("5"),
+            "connections that are refused or not answered within a second, and at least half of those that the backend was given, eject it",
+        ),
+        key(
+            "eject_for",
+            Form::Duration(SHORTEST, LONGEST_EJECTION),
+            Is("\"10s\""),
+            "for how long the first time; each time in a row doubles it, up to 5 minutes",
+        ),
+        key(
+            "keep",
+            Form::Integer(1, MOST_BACKENDS),
+            Means("half of the service's, rounded up"),
+            "backends that stay, whatever is seen",
+        ),
+    ],
     later: &[],
 };
 /// More than a service can have.
-const MOST_BACKENDS: u32 = 1 << 16;
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST_SLOW_START: Duration = Duration::from_hours(24);
+pub(super) const MOST_BACKENDS: u32 = 1 << 16;
+pub(super) const SHORTEST: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_SLOW_START: Duration = Duration::from_hours(24);
 const LONGEST_EJECTION: Duration = Duration::from_hours(1);
 const MOST_FAILURES: u32 = 1_000_000;
 

@@ -5,12 +5,21 @@ use std::net::SocketAddr;
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Section, Shape,
+    Form, Is, Section, Shape, key,
     values::{self, Problem},
 };
 use crate::config::{Http, diagnostic::Sink};
 
-const HTTP: Shape = Shape { header: "[http]", keys: &["listen"], later: &[] };
+pub(super) const HTTP: Shape = Shape {
+    header: "[http]",
+    keys: &[key(
+        "listen",
+        Form::Words("address with port, or `\"off\"`"),
+        Is("\"127.0.0.1:9650\""),
+        "where the listener is. It reads only, and asks nobody for a password: `check` warns of another address than the loopback",
+    )],
+    later: &[],
+};
 
 /// `[http]` of the document, or its defaults.
 pub(super) fn decode(sink: &mut Sink<'_, '_>, root: &Section<'_, '_>) -> Http {

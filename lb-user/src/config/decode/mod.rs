@@ -8,6 +8,7 @@ mod http;
 mod prefixes;
 mod section;
 mod service;
+mod shape;
 mod traffic;
 mod values;
 mod verify;
@@ -24,11 +25,19 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use self::section::{Section, Shape};
 pub(super) use self::{
+    health::kinds_of,
     prefixes::{Entry, Place, PrefixFiles, RawPrefixes},
     section::MOST_SAID,
+    shape::{Absent, Form, Key, Shape},
     values::nearest,
+};
+use self::{
+    section::Section,
+    shape::{
+        Absent::{Is, Means, Refused},
+        key, names,
+    },
 };
 use super::{
     alerts::Alerts,
@@ -99,32 +108,175 @@ pub(super) struct RawBackend {
     pub(super) capacity: Option<Spanned<u32>>,
 }
 
-const ROOT: Shape = Shape {
+/// The whole text.
+pub(super) const ROOT: Shape = Shape {
     header: "the configuration",
-    keys: &["node", "nat", "tunnel", "tables", "http", "verify", "alerts", "service"],
+    keys: &[
+        key("node", Form::Table(&NODE), Refused, "the host: where traffic enters, and whose"),
+        key(
+            "nat",
+            Form::Table(&NAT),
+            Means("its defaults"),
+            "what backends see as the client, with `forwarding = \"nat\"`",
+        ),
+        key(
+            "tunnel",
+            Form::Table(&TUNNEL),
+            Means("its defaults"),
+            "where the packets of `ipip` come from",
+        ),
+        key(
+            "tables",
+            Form::Table(&TABLES),
+            Means("its defaults"),
+            "how many entries the kernel's tables hold. All memory is taken at the start; changing them needs a new data path (stop, `evenkeel detach`, start)",
+        ),
+        key(
+            "http",
+            Form::Table(&http::HTTP),
+            Means("its defaults"),
+            "where metrics and the dashboard are",
+        ),
+        key(
+            "verify",
+            Form::Table(&verify::VERIFY),
+            Means("its defaults"),
+            "what `evenkeel verify` sends, and what it lets pass",
+        ),
+        key(
+            "alerts",
+            Form::Table(&alerts::ALERTS),
+            Means("its defaults"),
+            "when alerts are raised, and where they are sent",
+        ),
+        key(
+            "service",
+            Form::Tables(&service::SERVICE),
+            Means("nothing is balanced"),
+            "a virtual address with its backends",
+        ),
+    ],
     later: &[],
 };
 const NODE: Shape = Shape {
     header: "[node]",
-    keys: &["interfaces", "xdp_mode", "allow", "allow_file", "deny", "deny_file"],
-    later: &[],
-};
-const NAT: Shape =
-    Shape { header: "[nat]", keys: &["source_addresses", "source_ports"], later: &[] };
-const TUNNEL: Shape = Shape { header: "[tunnel]", keys: &["source_prefixes"], later: &[] };
-const TABLES: Shape = Shape {
-    header: "[tables]",
     keys: &[
-        "connections",
-        "unconfirmed",
-        "clients",
-        "fragments",
-        "prefixes",
-        "services",
-        "backends",
+        key(
+            "interfaces",
+            Form::Words("list of interface names"),
+            Refused,
+            "every NIC that traffic enters by: clients' and backends'. Changing it needs a restart, which loses no connection",
+        ),
+        key(
+            "xdp_mode",
+            Form::Choice(names::<XdpMode>),
+            Is("\"auto\""),
+            "`native` in the driver or not at all, `generic` in the kernel's slower hook, or native where the driver can",
+        ),
+        ALLOW,
+        ALLOW_FILE,
+        DENY,
+        DENY_FILE,
     ],
     later: &[],
 };
+const ALLOW: Key = key(
+    "allow",
+    Form::Words("list of prefixes"),
+    Means("everybody"),
+    "who may open connections; of all prefixes that match, the longest decides",
+);
+const ALLOW_FILE: Key = key(
+    "allow_file",
+    Form::Words("file name"),
+    Means("no file"),
+    "more of them, one a line, `#` begins a comment; a relative path starts at the configuration's folder",
+);
+const DENY: Key = key("deny", Form::Words("list of prefixes"), Means("nobody"), "who may not");
+const DENY_FILE: Key = key(
+    "deny_file",
+    Form::Words("file name"),
+    Means("no file"),
+    "more of them, as for `allow_file`",
+);
+const NAT: Shape = Shape {
+    header: "[nat]",
+    keys: &[
+        key(
+            "source_addresses",
+            Form::Words("list of addresses, up to 8 of each family"),
+            Means("the host's own address towards the backend"),
+            "addresses that backends see as the client",
+        ),
+        key(
+            "source_ports",
+            Form::Words("range of ports, 1 to 65535"),
+            Is("\"1024-32767\""),
+            "their ports; keep them off the host's own ephemeral ports (`net.ipv4.ip_local_port_range`)",
+        ),
+    ],
+    later: &[],
+};
+const TUNNEL: Shape = Shape {
+    header: "[tunnel]",
+    keys: &[key(
+        "source_prefixes",
+        Form::Words("list of prefixes, one of each family, of length 8 or more"),
+        Is("[\"198.18.0.0/16\", \"100::/64\"]"),
+        "outer source addresses of `ipip`: the bits after the prefix vary with the flow",
+    )],
+    later: &[],
+};
+const TABLES: Shape = Shape {
+    header: "[tables]",
+    keys: &[
+        key(
+            "connections",
+            Form::Integer(1, MOST_CONNECTIONS),
+            Is("262144"),
+            "connections of each address family",
+        ),
+        key(
+            "unconfirmed",
+            Form::Words("power of two, 1 to 16777216"),
+            Is("131072"),
+            "connections without a complete handshake, of each address family, beside those",
+        ),
+        key(
+            "clients",
+            Form::Integer(1, MOST_CLIENTS),
+            Is("65536"),
+            "clients remembered for `sticky` and `limits`, of each address family",
+        ),
+        key(
+            "fragments",
+            Form::Integer(1, MOST_FRAGMENTS),
+            Is("16384"),
+            "packets whose fragments are under way, of each address family",
+        ),
+        key(
+            "prefixes",
+            Form::Integer(1, MOST_PREFIXES),
+            Is("131072"),
+            "prefixes of `allow` and `deny`, over the node and all services",
+        ),
+        key("services", Form::Integer(1, MOST_SERVICES), Is("4096"), "services"),
+        key(
+            "backends",
+            Form::Integer(1, MOST_BACKENDS),
+            Is("16384"),
+            "backends, over all services",
+        ),
+    ],
+    later: &[],
+};
+const MOST_CONNECTIONS: u32 = 1 << 26;
+const MOST_UNCONFIRMED: u32 = 1 << 24;
+const MOST_CLIENTS: u32 = 1 << 24;
+const MOST_FRAGMENTS: u32 = 1 << 20;
+const MOST_PREFIXES: u32 = 1 << 24;
+const MOST_SERVICES: u32 = 1 << 16;
+const MOST_BACKENDS: u32 = 1 << 16;
 
 /// Decodes the text behind `sink` and the `files` that it names; `None` when it is not TOML.
 pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> Option<RawConfig> {
@@ -197,13 +349,6 @@ fn decode_node(sink: &mut Sink<'_, '_>, node: &Section<'_, '_>, raw: &mut RawCon
 }
 
 fn decode_tables(sink: &mut Sink<'_, '_>, section: &Section<'_, '_>, tables: &mut Tables) {
-    const MOST_CONNECTIONS: u32 = 1 << 26;
-    const MOST_UNCONFIRMED: u32 = 1 << 24;
-    const MOST_CLIENTS: u32 = 1 << 24;
-    const MOST_FRAGMENTS: u32 = 1 << 20;
-    const MOST_PREFIXES: u32 = 1 << 24;
-    const MOST_SERVICES: u32 = 1 << 16;
-    const MOST_BACKENDS: u32 = 1 << 16;
     tables.unconfirmed = section.value_or(
         sink,
         "unconfirmed",

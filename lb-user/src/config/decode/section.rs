@@ -8,21 +8,14 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::values::{Problem, expected, nearest};
+use super::{
+    shape::Shape,
+    values::{Problem, expected, nearest},
+};
 use crate::config::diagnostic::Sink;
 
 /// Wrong entries of one list that are told one by one.
 pub(in crate::config) const MOST_SAID: usize = 20;
-
-/// What a table may hold.
-pub(super) struct Shape {
-    /// How the text opens it.
-    pub(super) header: &'static str,
-    /// The keys that it may have.
-    pub(super) keys: &'static [&'static str],
-    /// Keys of the design that this version does not have yet.
-    pub(super) later: &'static [&'static str],
-}
 
 /// A table that is being read.
 pub(super) struct Section<'a, 'i> {
@@ -55,10 +48,15 @@ impl<'a, 'i> Section<'a, 'i> {
                 let message =
                     format!("{name} in {} is not available yet in this version", shape.header);
                 sink.error(&key.span(), message, "remove it");
-            } else if !shape.keys.contains(&name) {
+            } else if !shape.names().any(|known| known == name) {
                 let message = format!("unknown key {name:?} in {}", shape.header);
-                let remedy = nearest(name, shape.keys.iter().copied()).map_or_else(
-                    || format!("the known keys are {}", shape.keys.join(", ")),
+                let remedy = nearest(name, shape.names()).map_or_else(
+                    || {
+                        format!(
+                            "the known keys are {}",
+                            shape.names().collect::<Vec<_>>().join(", ")
+                        )
+                    },
                     |known| format!("did you mean {known:?}?"),
                 );
                 sink.error(&key.span(), message, remedy);

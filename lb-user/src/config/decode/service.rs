@@ -3,48 +3,178 @@
 use std::time::Duration;
 
 use super::{
-    PrefixFiles, RawBackend, RawService, Section, Shape, availability, health, traffic,
+    ALLOW, ALLOW_FILE, DENY, DENY_FILE, Form, Is, Means, PrefixFiles, RawBackend, RawService,
+    Refused, Section, Shape, availability, health, key, names, traffic,
     values::{self, Problem},
 };
 use crate::config::{
-    choices::{Forwarding, Named, Overload, Protocol, Scheduler, Tier},
+    choices::{Forwarding, Named, OnAllDown, OnDown, Overload, Protocol, Scheduler, Tier},
     diagnostic::Sink,
     model::{HealthCheck, Service},
 };
 
-const SERVICE: Shape = Shape {
+pub(super) const SERVICE: Shape = Shape {
     header: "[[service]]",
     keys: &[
-        "name",
-        "address",
-        "protocol",
-        "scheduler",
-        "table_size",
-        "forwarding",
-        "snat",
-        "gue_port",
-        "sticky",
-        "overload",
-        "min_active",
-        "on_all_down",
-        "on_down",
-        "slow_start",
-        "passive",
-        "allow",
-        "allow_file",
-        "deny",
-        "deny_file",
-        "timeouts",
-        "limits",
-        "health",
-        "expected_connections",
-        "backend",
+        key(
+            "name",
+            Form::Words(
+                "name: 1 to 63 letters, digits, dots, underscores and hyphens, a letter or digit first",
+            ),
+            Refused,
+            "its name; no two services have the same",
+        ),
+        key(
+            "address",
+            Form::Words("address with port"),
+            Refused,
+            "the virtual address: `\"192.0.2.10:80\"`, `\"[2001:db8::10]:80\"`, or `\"192.0.2.10:*\"` for every port that has no service of its own",
+        ),
+        key("protocol", Form::Choice(names::<Protocol>), Is("\"tcp\""), "the transport protocol"),
+        key(
+            "scheduler",
+            Form::Choice(names::<Scheduler>),
+            Is("\"round-robin\""),
+            "how a new connection picks its backend, always by weight: in turn; the less loaded of two drawn; by the flow's hash, alike on every edge; by the client's hash; drawn",
+        ),
+        key(
+            "table_size",
+            Form::Words("prime, 2 to 1048573"),
+            Is("65537"),
+            "slots of the table of `maglev` and `source-hash`; at least 100 for each backend keep the shares true",
+        ),
+        key(
+            "forwarding",
+            Form::Choice(names::<Forwarding>),
+            Is("\"nat\""),
+            "how packets reach the backends; see [Forwarding](../forwarding.md) for what each mode asks of them",
+        ),
+        key(
+            "snat",
+            Form::Boolean,
+            Is("true"),
+            "of `nat`: `false` keeps the client's address, where the backends route through this host",
+        ),
+        key("gue_port", Form::Integer(1, 65_535), Is("6080"), "of `gue`: the backends' UDP port"),
+        key(
+            "sticky",
+            Form::Duration(SHORTEST_STICKY, LONGEST_STICKY),
+            Means("clients are not remembered"),
+            "for how long after its last new connection a client keeps its backend",
+        ),
+        key(
+            "overload",
+            Form::Choice(names::<Overload>),
+            Is("\"reject\""),
+            "a new connection when every backend has all it takes: the client is told (RST, ICMP unreachable), or nothing is said",
+        ),
+        key(
+            "min_active",
+            Form::Integer(1, availability::MOST_BACKENDS),
+            Is("1"),
+            "active backends that there shall be: below it backups join, and people's changes are refused",
+        ),
+        key(
+            "on_all_down",
+            Form::Choice(names::<OnAllDown>),
+            Is("\"reject\""),
+            "new connections when no backend is active: turned away, or `keep` on with those that nobody took out",
+        ),
+        key(
+            "on_down",
+            Form::Choice(names::<OnDown>),
+            Is("\"keep\""),
+            "a failed backend's open connections: they stay, or are cut (`reset`)",
+        ),
+        key(
+            "slow_start",
+            Form::Duration(availability::SHORTEST, availability::LONGEST_SLOW_START),
+            Means("its whole share at once"),
+            "for how long the share of a backend that returns grows, from a tenth",
+        ),
+        key(
+            "passive",
+            Form::Table(&availability::PASSIVE),
+            Means("its defaults; nothing over UDP and in other modes than `nat`"),
+            "when what the kernel sees ejects a backend before a probe does; see [Availability](../availability.md)",
+        ),
+        ALLOW,
+        ALLOW_FILE,
+        DENY,
+        DENY_FILE,
+        key(
+            "timeouts",
+            Form::Table(&traffic::TIMEOUTS),
+            Means("its defaults"),
+            "for how long connections may be idle",
+        ),
+        key(
+            "limits",
+            Form::Table(&traffic::LIMITS),
+            Means("no limit"),
+            "how many new connections there may be",
+        ),
+        key(
+            "health",
+            Form::Table(&health::HEALTH),
+            Means("no probe: every backend counts as up, and `check` warns"),
+            "how the backends are probed; see [Health](../health.md)",
+        ),
+        key(
+            "expected_connections",
+            Form::Integer(1, MOST_CONNECTIONS),
+            Means("not stated"),
+            "open connections on the busiest day; `verify` compares them with the backends' `capacity`",
+        ),
+        key(
+            "backend",
+            Form::Tables(&BACKEND),
+            Means("none: every connection is turned away"),
+            "a server",
+        ),
     ],
     later: &[],
 };
 const BACKEND: Shape = Shape {
     header: "[[service.backend]]",
-    keys: &["name", "address", "weight", "tier", "max_connections", "capacity"],
+    keys: &[
+        key(
+            "name",
+            Form::Words("name, as of a service"),
+            Refused,
+            "its name; no two backends of a service have the same",
+        ),
+        key(
+            "address",
+            Form::Words("address with port"),
+            Refused,
+            "its address; port `*` keeps the port that the client asked for. `dsr`, `ipip` and `gue` need the service's port",
+        ),
+        key(
+            "weight",
+            Form::Integer(1, 65_535),
+            Is("1"),
+            "its share of new connections, relative to the other weights",
+        ),
+        key(
+            "tier",
+            Form::Choice(names::<Tier>),
+            Is("\"primary\""),
+            "`backup`: it joins while fewer than `min_active` primaries are active",
+        ),
+        key(
+            "max_connections",
+            Form::Integer(1, MOST_CONNECTIONS),
+            Means("any number"),
+            "established connections that it takes at the most",
+        ),
+        key(
+            "capacity",
+            Form::Integer(1, MOST_CONNECTIONS),
+            Means("not stated"),
+            "open connections that it can carry; limits nothing, and is what `verify` and the alert `no-headroom` reckon with",
+        ),
+    ],
     later: &[],
 };
 const SHORTEST_STICKY: Duration = Duration::from_secs(1);

@@ -3,30 +3,84 @@
 
 use std::time::Duration;
 
-use super::{Section, Shape, values};
+use super::{Form, Is, Means, Section, Shape, key, values};
 use crate::config::{
     diagnostic::Sink,
     model::{Limits, Rate, Timeouts},
 };
 
-const TIMEOUTS: Shape = Shape {
+pub(super) const TIMEOUTS: Shape = Shape {
     header: "[service.timeouts]",
-    keys: &["syn", "established", "closing", "udp"],
+    keys: &[
+        key(
+            "syn",
+            Form::Duration(SHORTEST, LONGEST_SYN),
+            Is("\"1m\""),
+            "TCP, before the handshake is complete",
+        ),
+        key(
+            "established",
+            Form::Duration(SHORTEST, LONGEST_ESTABLISHED),
+            Is("\"124m\""),
+            "TCP, established (RFC 5382, REQ-5)",
+        ),
+        key(
+            "closing",
+            Form::Duration(SHORTEST, LONGEST_REST),
+            Is("\"4m\""),
+            "TCP, after the first FIN",
+        ),
+        key("udp", Form::Duration(SHORTEST, LONGEST_REST), Is("\"30s\""), "a UDP flow"),
+    ],
     later: &[],
 };
-const LIMITS: Shape = Shape {
+pub(super) const LIMITS: Shape = Shape {
     header: "[service.limits]",
     keys: &[
-        "new_connections",
-        "burst",
-        "client_new_connections",
-        "client_burst",
-        "client_prefix_v4",
-        "client_prefix_v6",
+        key(
+            "new_connections",
+            Form::Integer(1, MOST_PER_SECOND),
+            Means("any number"),
+            "new connections a second, from all clients",
+        ),
+        key(
+            "burst",
+            Form::Integer(1, MOST_PER_SECOND),
+            Means("as many as `new_connections`"),
+            "of those, at once",
+        ),
+        key(
+            "client_new_connections",
+            Form::Integer(1, MOST_PER_SECOND),
+            Means("any number"),
+            "new connections a second, from each prefix of clients",
+        ),
+        key(
+            "client_burst",
+            Form::Integer(1, MOST_PER_SECOND),
+            Means("as many as `client_new_connections`"),
+            "of those, at once",
+        ),
+        key(
+            "client_prefix_v4",
+            Form::Integer(1, 32),
+            Is("32"),
+            "bits of an IPv4 address that make such a prefix",
+        ),
+        key(
+            "client_prefix_v6",
+            Form::Integer(1, 128),
+            Is("64"),
+            "bits of an IPv6 address that make such a prefix",
+        ),
     ],
     later: &[],
 };
 const SHORTEST: Duration = Duration::from_secs(1);
+const LONGEST_SYN: Duration = Duration::from_hours(1);
+const LONGEST_ESTABLISHED: Duration = Duration::from_hours(30 * 24);
+/// Of a connection that is closing, and of a UDP flow.
+const LONGEST_REST: Duration = Duration::from_hours(24);
 /// New connections in a second: a bucket counts whole nanoseconds between them.
 const MOST_PER_SECOND: u32 = 100_000_000;
 
@@ -40,10 +94,10 @@ pub(super) fn timeouts(sink: &mut Sink<'_, '_>, service: &Section<'_, '_>) -> Ti
     let mut read = |key, most, place: &mut Duration| {
         *place = section.value_or(sink, key, |v| values::duration(v, SHORTEST, most), *place);
     };
-    read("syn", Duration::from_hours(1), &mut timeouts.syn);
-    read("established", Duration::from_hours(30 * 24), &mut timeouts.established);
-    read("closing", Duration::from_hours(24), &mut timeouts.closing);
-    read("udp", Duration::from_hours(24), &mut timeouts.udp);
+    read("syn", LONGEST_SYN, &mut timeouts.syn);
+    read("established", LONGEST_ESTABLISHED, &mut timeouts.established);
+    read("closing", LONGEST_REST, &mut timeouts.closing);
+    read("udp", LONGEST_REST, &mut timeouts.udp);
     timeouts
 }
 

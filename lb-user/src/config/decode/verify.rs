@@ -1,11 +1,42 @@
 //! `[verify]`.
 
-use super::{Section, Shape, values};
+use super::{Form, Is, Means, Section, Shape, key, values};
 use crate::config::{Verify, diagnostic::Sink};
 
-const VERIFY: Shape = Shape {
+pub(super) const VERIFY: Shape = Shape {
     header: "[verify]",
-    keys: &["connections", "max_over_fair", "max_variation", "min_p", "survive"],
+    keys: &[
+        key(
+            "connections",
+            Form::Integer(LEAST_CONNECTIONS, Verify::MOST_CONNECTIONS),
+            Is("100000"),
+            "synthetic connections to each service",
+        ),
+        key(
+            "max_over_fair",
+            Form::Decimal(1.0, 100.0),
+            Is("1.1"),
+            "a backend's share over its fair share, at the most",
+        ),
+        key(
+            "max_variation",
+            Form::Decimal(0.0, 100.0),
+            Means("any"),
+            "the coefficient of variation of the shares over the fair ones, at the most",
+        ),
+        key(
+            "min_p",
+            Form::Decimal(0.0, 1.0),
+            Means("any"),
+            "the chi-square test's p, at the least",
+        ),
+        key(
+            "survive",
+            Form::Integer(0, 1),
+            Is("1"),
+            "how many backends of a service may fail without the others being overloaded",
+        ),
+    ],
     later: &[],
 };
 

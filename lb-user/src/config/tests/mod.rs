@@ -8,6 +8,7 @@ mod host;
 mod invalid;
 mod probes;
 mod properties;
+mod reference;
 mod store;
 mod texts;
 mod traffic;

@@ -3,14 +3,39 @@
 use std::time::Duration;
 
 use super::{
-    super::{Section, Shape, values},
-    LONGEST_INTERVAL, SHORTEST_INTERVAL,
+    super::{Form, Is, Refused, Section, Shape, key, values},
+    LONGEST_INTERVAL, SHORTEST_INTERVAL, SHORTEST_TIMEOUT,
 };
 use crate::{config::diagnostic::Sink, health::AgentCheck};
 
-const AGENT: Shape = Shape {
+pub(super) const AGENT: Shape = Shape {
     header: "[service.health.agent]",
-    keys: &["port", "interval", "timeout", "keep"],
+    keys: &[
+        key(
+            "port",
+            Form::Integer(1, 65_535),
+            Refused,
+            "TCP port of the backends' agents, at the backend's address",
+        ),
+        key(
+            "interval",
+            Form::Duration(SHORTEST_INTERVAL, LONGEST_INTERVAL),
+            Is("\"2s\""),
+            "from one question to the next",
+        ),
+        key(
+            "timeout",
+            Form::Duration(SHORTEST_TIMEOUT, LONGEST_INTERVAL),
+            Is("\"1s\""),
+            "for the whole of an answer; no longer than the interval",
+        ),
+        key(
+            "keep",
+            Form::Duration(SHORTEST_INTERVAL, LONGEST_INTERVAL),
+            Is("\"1m\""),
+            "for how long an agent's last word stands when it answers no more; two intervals at the least, where it is not written",
+        ),
+    ],
     later: &[],
 };
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -26,7 +51,7 @@ pub(super) fn decode(sink: &mut Sink<'_, '_>, health: &Section<'_, '_>) -> Optio
         given.map_or((default, false), |given| (given.into_inner(), true))
     };
     let (interval, _) = time("interval", SHORTEST_INTERVAL, INTERVAL);
-    let (timeout, written) = time("timeout", Duration::from_millis(1), TIMEOUT.min(interval));
+    let (timeout, written) = time("timeout", SHORTEST_TIMEOUT, TIMEOUT.min(interval));
     let (keep, kept) = time("keep", SHORTEST_INTERVAL, KEEP.max(interval * 2));
     let mut refuse = |key: &str, long: Duration, what: &str, other: Duration, remedy: &str| {
         let [long, other] = [long, other].map(humantime::format_duration);

@@ -11,7 +11,7 @@ use toml::de::DeValue;
 
 pub(super) use self::{exec::decode as program, tls::ca_file};
 use super::{
-    Section, Shape,
+    Form, Is, Means, Refused, Section, Shape, key, names,
     values::{self, Problem},
 };
 use crate::{
@@ -23,33 +23,108 @@ use crate::{
     health::{ProbeKind, Timing},
 };
 
-const HEALTH: Shape = Shape {
+pub(super) const HEALTH: Shape = Shape {
     header: "[service.health]",
     keys: &[
-        "kind",
-        "method",
-        "path",
-        "host",
-        "expect_status",
-        "expect_body",
-        "verify",
-        "ca_file",
-        "server_name",
-        "send",
-        "send_hex",
-        "expect",
-        "expect_hex",
-        "service",
-        "tls",
-        "command",
-        "user",
-        "interval",
-        "timeout",
-        "rise",
-        "fall",
-        "flap_damping",
-        "port",
-        "agent",
+        key(
+            "kind",
+            Form::Choice(names::<Kind>),
+            Refused,
+            "what is asked, and what passes; `none` is not probed",
+        ),
+        key("method", Form::Words("HTTP method"), Is("\"GET\""), "of the request"),
+        key("path", Form::Words("path"), Is("\"/\""), "of the request"),
+        key(
+            "host",
+            Form::Words("host name"),
+            Means("the backend's address"),
+            "the Host header; over TLS also whom the certificate must be for",
+        ),
+        key(
+            "expect_status",
+            Form::Words("statuses, such as `\"200,204,300-399\"`"),
+            Is("\"200-399\""),
+            "which statuses pass",
+        ),
+        key(
+            "expect_body",
+            Form::Words("text"),
+            Means("any body"),
+            "what the first 64 KiB of the body contain",
+        ),
+        key("verify", Form::Boolean, Is("true"), "over TLS: `false` accepts any certificate"),
+        key(
+            "ca_file",
+            Form::Words("file of certificates in PEM"),
+            Means("the system's authorities"),
+            "whom to trust instead; a relative path starts at the configuration's folder",
+        ),
+        key(
+            "server_name",
+            Form::Words("DNS name or address"),
+            Means("`host`, or the backend's address"),
+            "whom the certificate must be for",
+        ),
+        key(
+            "send",
+            Form::Words("text, up to 1400 bytes"),
+            Means("`send_hex`; one of both has to be written"),
+            "the datagram",
+        ),
+        key("send_hex", Form::Words("hexadecimal digits"), Means("`send`"), "the same as bytes"),
+        key("expect", Form::Words("text"), Means("any answer"), "what the answer contains"),
+        key(
+            "expect_hex",
+            Form::Words("hexadecimal digits"),
+            Means("`expect`"),
+            "the same as bytes",
+        ),
+        key(
+            "service",
+            Form::Words("name of a gRPC service"),
+            Means("the server as a whole"),
+            "whose health is asked",
+        ),
+        key("tls", Form::Boolean, Is("false"), "whether it is asked over TLS"),
+        key(
+            "command",
+            Form::Words("list: the program's absolute path, and its arguments"),
+            Refused,
+            "the program; exit code 0 passes",
+        ),
+        key("user", Form::Words("user of this host, not root"), Is("\"nobody\""), "who runs it"),
+        key(
+            "interval",
+            Form::Duration(SHORTEST_INTERVAL, LONGEST_INTERVAL),
+            Is("\"2s\""),
+            "from the start of one probe to that of the next",
+        ),
+        key(
+            "timeout",
+            Form::Duration(SHORTEST_TIMEOUT, LONGEST_INTERVAL),
+            Is("\"1s\""),
+            "for the whole of an answer; no longer than the interval",
+        ),
+        key(
+            "rise",
+            Form::Integer(1, MOST_RESULTS),
+            Is("2"),
+            "passes in a row that bring a backend up",
+        ),
+        key("fall", Form::Integer(1, MOST_RESULTS), Is("3"), "failures in a row that take it down"),
+        key(
+            "flap_damping",
+            Form::Words("duration, 1s to 1h, or `false`"),
+            Is("\"1m\""),
+            "for how long a backend that flaps is held down at the most; `false`: never",
+        ),
+        key("port", Form::Integer(1, 65_535), Means("the backend's"), "another port to probe"),
+        key(
+            "agent",
+            Form::Table(&agent::AGENT),
+            Means("no agents"),
+            "small servers on the backends that say how they are",
+        ),
     ],
     later: &[],
 };
@@ -63,6 +138,7 @@ const OF_KINDS: [(&[&str], &[Kind]); 6] = [
     (&["command", "user"], &[Kind::Exec]),
 ];
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+const SHORTEST_TIMEOUT: Duration = Duration::from_millis(1);
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
 const MOST_RESULTS: u32 = 1_000;
 
@@ -131,6 +207,12 @@ pub(super) fn decode(
     Some(Probe { kind, timing, port, agent }.into())
 }
 
+/// The kinds of probe that `key` belongs to; none where it belongs to all.
+pub(in crate::config) fn kinds_of(key: &str) -> Vec<&'static str> {
+    let of = OF_KINDS.iter().find(|(keys, _)| keys.contains(&key));
+    of.map_or_else(Vec::new, |(_, kinds)| kinds.iter().map(|kind| kind.name()).collect())
+}
+
 /// Reports keys that mean nothing to this kind of probe.
 fn refuse_idle_keys(sink: &mut Sink<'_, '_>, section: &Section<'_, '_>, kind: Kind) {
     // A probe that is turned off may keep its keys for the day when it is turned on again.
@@ -158,9 +240,8 @@ fn decode_timing(sink: &mut Sink<'_, '_>, section: &Section<'_, '_>) -> Timing {
         |v| values::duration(v, SHORTEST_INTERVAL, LONGEST_INTERVAL),
         default.interval,
     );
-    let timeout = section.value(sink, "timeout", |v| {
-        values::duration(v, Duration::from_millis(1), LONGEST_INTERVAL)
-    });
+    let timeout =
+        section.value(sink, "timeout", |v| values::duration(v, SHORTEST_TIMEOUT, LONGEST_INTERVAL));
     if let Some(timeout) = &timeout
         && *timeout.get_ref() > interval
     {
