@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 16] = [
+const PROGRAMS: [(&str, &[&str]); 17] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -31,10 +31,16 @@ const PROGRAMS: [(&str, &[&str]); 16] = [
     ("tmux", &["tmux"]),
     // It checks and tries the alert rules.
     ("promtool", &["prometheus"]),
+    // Alerts are posted to it; it brings amtool, too.
+    ("prometheus-alertmanager", &["prometheus-alertmanager"]),
 ];
 
 /// Programs whose packages bring a service that starts by itself, and that service.
-const SERVICES: [(&str, &str); 2] = [("nginx", "nginx"), ("promtool", "prometheus")];
+const SERVICES: [(&str, &str); 3] = [
+    ("nginx", "nginx"),
+    ("promtool", "prometheus"),
+    ("prometheus-alertmanager", "prometheus-alertmanager"),
+];
 
 /// Parts of the names of tests that install the package.
 const PACKAGED: [&str; 2] = ["package", "systemd"];

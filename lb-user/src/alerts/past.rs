@@ -12,8 +12,8 @@ use super::facts::{BUCKETS, BackendFacts, Counts};
 const RECENT: f64 = 10.0;
 /// What came before fades with this one while new connections come.
 const BEFORE: f64 = 600.0;
-/// What was odd counts this much less for what is usual: it takes hours to become so.
-const ODD: f64 = 0.1;
+/// What is odd changes what is usual so much slower: it takes hours to become so.
+const ODD: f64 = 0.02;
 
 /// Connections that are remembered.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,7 +79,8 @@ impl Past {
         }
         let left = (-seconds / RECENT).exp();
         let odd = |odd| if odd { ODD } else { 1.0 };
-        self.before.fade((-seconds / BEFORE).exp());
+        let slowly = odd(self.fails_oddly || self.is_slow);
+        self.before.fade((-seconds / BEFORE * slowly).exp());
         self.before.add(
             &self.recent,
             (1.0 - left) * odd(self.fails_oddly),

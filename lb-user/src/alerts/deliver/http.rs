@@ -36,7 +36,7 @@ pub(super) async fn post(
 }
 
 async fn send(endpoint: &Endpoint, url: &str, body: Vec<u8>) -> Result<(), Failure> {
-    let later = |error: String| Failure::Later(error);
+    let later = Failure::Later;
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(url)

@@ -1,5 +1,6 @@
 //! Tests of the module through its public functions: texts in, values and diagnostics out.
 
+mod alerts;
 mod availability;
 mod edit;
 mod guards;

@@ -3,7 +3,7 @@
 //! The reference in the documentation is made from this table. Counters are since the data path was made, or
 //! the backend was added; they survive restarts of the daemon.
 
-use super::Observed;
+use super::{Observed, alerts};
 use crate::{
     admin::AdminState,
     api::model::{BackendCounters, BackendStatus, Window},
@@ -346,6 +346,20 @@ pub const METRICS: &[Metric] = &[
         |observed, sink| {
             sink(&[], Value::Gauge(flag(observed.status.daemon.config_edited.is_some())));
         },
+    ),
+    metric(
+        "evenkeel_alert",
+        Kind::Gauge,
+        &["kind", "severity", "service", "backend"],
+        "1 for each alert that is raised",
+        alerts::raised,
+    ),
+    metric(
+        "evenkeel_alert_deliveries",
+        Kind::Counter,
+        &["target", "result"],
+        "Alerts delivered and dropped, and attempts that failed, since the target was configured",
+        alerts::deliveries,
     ),
     metric("evenkeel_build", Kind::Info, &["version"], "The daemon's version", |observed, sink| {
         sink(&[("version", &observed.status.daemon.version)], Value::Info)

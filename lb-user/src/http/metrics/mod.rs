@@ -3,6 +3,7 @@
 //! [`catalogue`] says what there is and where each number comes from; `expose` writes it down in the
 //! format that is asked for.
 
+mod alerts;
 pub mod catalogue;
 mod expose;
 
@@ -19,7 +20,7 @@ use self::expose::Format;
 use super::Source;
 use crate::api::{
     Problem,
-    model::{Counters, Status},
+    model::{Alerts, Counters, Status},
 };
 
 /// What the numbers are taken from.
@@ -29,6 +30,8 @@ pub struct Observed {
     pub status: Arc<Status>,
     /// The counters.
     pub counters: Arc<Counters>,
+    /// The alerts.
+    pub alerts: Arc<Alerts>,
 }
 
 /// Answers a scrape.
@@ -37,7 +40,11 @@ pub(super) async fn serve(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let format = Format::accepted(&headers);
-    let observed = Observed { status: source.status().await?, counters: source.counters().await? };
+    let observed = Observed {
+        status: source.status().await?,
+        counters: source.counters().await?,
+        alerts: Arc::new(source.alerts().await?),
+    };
     // With 65,536 backends this is tens of megabytes: not on a thread that others wait for.
     let text = tokio::task::spawn_blocking(move || expose::text(observed, format));
     let text = text.await.map_err(|error| Problem::internal(&error.into()))?;
