@@ -111,7 +111,7 @@ impl Sample<'_> {
 }
 
 /// How probable `count` or more are where `mean` are expected (Poisson).
-fn at_least(count: f64, mean: f64) -> f64 {
+pub fn at_least(count: f64, mean: f64) -> f64 {
     checked_gamma_lr(count, mean).unwrap_or(1.0)
 }
 

@@ -44,7 +44,8 @@ impl Browser {
         );
         let mut command = namespace.command("node");
         command.arg(driver).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut driver = command.spawn().context("start the browser's driver: is node installed?")?;
+        let mut driver =
+            command.spawn().context("start the browser's driver: is node installed?")?;
         let commands = driver.stdin.take();
         let answers = BufReader::new(driver.stdout.take().context("the driver says nothing")?);
         Ok(Self { driver, commands, answers })

@@ -43,6 +43,7 @@ enum Part {
     Packets,
     Requests,
     Scale,
+    Observers,
 }
 
 impl Part {
@@ -51,6 +52,7 @@ impl Part {
             Self::Packets => "packets",
             Self::Requests => "requests",
             Self::Scale => "scale",
+            Self::Observers => "observers",
         }
     }
 }

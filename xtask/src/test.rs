@@ -24,13 +24,13 @@ const PROGRAMS: [(&str, &[&str]); 16] = [
     ("dpkg-shlibdeps", &["dpkg-dev"]),
     ("addgroup", &["adduser"]),
     ("man", &["man-db"]),
-    // It checks and tries the alert rules.
-    ("promtool", &["prometheus"]),
     // The dashboard is looked at.
     ("chromium", &["chromium"]),
     ("node", &["nodejs"]),
     // `top` is typed at and looked at.
     ("tmux", &["tmux"]),
+    // It checks and tries the alert rules.
+    ("promtool", &["prometheus"]),
 ];
 
 /// Programs whose packages bring a service that starts by itself, and that service.

@@ -4,6 +4,16 @@
 //! backend was like before (`past`); the book (`book`) makes alerts of their findings, which rise and clear
 //! with hysteresis. All of that is pure: the time is passed in. `deliver` tells the outside.
 
+mod book;
 mod catalogue;
+mod deliver;
+mod desk;
+pub mod facts;
+mod past;
+mod rules;
 
-pub use self::catalogue::{Entry, Kind, Scope, Severity, catalogue};
+pub use self::{
+    book::Change,
+    catalogue::{Entry, Kind, Scope, Severity, catalogue},
+    desk::Desk,
+};

@@ -62,7 +62,7 @@ pub enum Evidence {
 }
 
 /// A target that alerts are delivered to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     /// `webhook`, `alertmanager` or `exec`, and its address or program.
     pub target: String,
@@ -70,6 +70,9 @@ pub struct Delivery {
     pub delivered: u64,
     /// Attempts that failed; each is made again.
     pub failed: u64,
+    /// Those of them since the last one that did not fail.
+    #[serde(default)]
+    pub failed_in_a_row: u64,
     /// Alerts that were dropped, because too many waited or because the target refused them.
     pub dropped: u64,
     /// Alerts that wait.
@@ -77,6 +80,14 @@ pub struct Delivery {
     /// Why the last attempt failed; absent where it did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+impl Delivery {
+    /// Whether the target has failed more than by a hiccup.
+    #[must_use]
+    pub const fn is_failing(&self) -> bool {
+        self.failed_in_a_row >= 3
+    }
 }
 
 impl fmt::Display for Evidence {

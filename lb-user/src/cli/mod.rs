@@ -1,5 +1,6 @@
 //! The command line: arguments, and which function answers which command.
 
+mod alerts;
 mod change;
 mod configuration;
 mod connections;
@@ -95,6 +96,11 @@ enum Command {
     Backend(BackendCommand),
     /// Show what passed to and from each backend, and what became of every packet
     Counters(CountersArgs),
+    /// Show what is wrong, since when, by which numbers, and where to read what to do
+    ///
+    /// The most severe comes first. The exit code is 0 whether there are alerts or not; `-o wide` has the
+    /// numbers, what cleared within the last hour, and how deliveries go.
+    Alerts(Format),
     /// List, count and cut connections
     #[command(subcommand)]
     Connections(connections::Command),
@@ -397,6 +403,7 @@ impl Cli {
             Command::Reference(args) => return reference::write(&args),
             Command::Doctor(format) => Box::pin(doctor::show(&paths, format.output)),
             Command::Status(format) => Box::pin(status::show(&client, format.output)),
+            Command::Alerts(format) => Box::pin(alerts::show(&client, format.output)),
             Command::Service(ServiceCommand::List(format)) => {
                 Box::pin(read::services(&client, format.output))
             }

@@ -8,6 +8,7 @@
 //! Of [`health`](crate::health) it knows the plain values that say what a probe does, and no more.
 //! It must not know the kernel's maps, netlink, the API or anything asynchronous.
 
+pub mod alerts;
 mod choices;
 mod decode;
 mod diagnostic;

@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Forwarding, Http, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier,
-    Verify, XdpMode, endpoint,
+    Verify, XdpMode, alerts::Alerts, endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
 
@@ -31,6 +31,8 @@ pub struct Config {
     pub http: Http,
     /// `[verify]`.
     pub verify: Verify,
+    /// `[alerts]`.
+    pub alerts: Alerts,
     /// Every `[[service]]`, in the order of the text.
     pub services: Vec<Service>,
 }

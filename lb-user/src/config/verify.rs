@@ -24,7 +24,7 @@ pub struct Verify {
 }
 
 /// A number that is not negative, with six decimals.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Decimal(u32);
 
 impl Verify {

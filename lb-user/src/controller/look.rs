@@ -20,6 +20,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// A look may take this part of the time at the most.
 const DUTY: u32 = 20;
 
+/// The verdict of packets that the connection table had no room for.
+pub(super) const FULL: &str = "drop-table-full";
+
 /// Time between two comparisons of the tables with what was written, at the least.
 const BETWEEN_AUDITS: Duration = Duration::from_secs(3);
 /// A comparison may take this part of the time at the most.
@@ -56,6 +59,8 @@ impl Controller {
     /// Looks, and follows what it sees. Returns when to look again.
     pub(super) fn look(&mut self) -> Instant {
         let began = Instant::now();
+        let late = began.saturating_duration_since(self.look_due);
+        self.look_late = self.look_late.max(late);
         let last = std::mem::replace(&mut self.last_look, began);
         let counters = self.read_counters();
         let opened = counters.iter().map(|(id, raw)| (*id, raw.opened)).collect();
@@ -76,7 +81,9 @@ impl Controller {
         self.remind(began);
         self.compare(began);
         self.check_pins(began);
-        Instant::now() + PAUSE.max(began.elapsed() * DUTY)
+        self.note_alerts(&counters, began);
+        self.look_due = Instant::now() + PAUSE.max(began.elapsed() * DUTY);
+        self.look_due
     }
 
     fn read_counters(&self) -> HashMap<BackendId, BackendCounters> {

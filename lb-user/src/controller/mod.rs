@@ -5,6 +5,7 @@
 
 mod administer;
 mod agents;
+mod alerts;
 mod apply;
 mod change;
 mod condition;
@@ -54,6 +55,7 @@ use self::{
 };
 use crate::{
     admin::{AdminState, store},
+    alerts::Desk,
     api::{
         Peer,
         model::{Alerts, Changed, Counters, Status},
@@ -137,6 +139,11 @@ pub struct Controller {
     pulse: pulse::Pulse,
     clock: Clock,
     last_look: Instant,
+    /// When the next look is due, and how late one was since the last facts.
+    look_due: Instant,
+    look_late: Duration,
+    alerts: Desk,
+    balance: alerts::Balance,
     next_reminder: Instant,
     audit: look::Audit,
     pins: pins::Keeper,
@@ -229,6 +236,10 @@ impl Controller {
             pulse: pulse::Pulse::default(),
             clock: Clock::new(),
             last_look: Instant::now(),
+            look_due: Instant::now(),
+            look_late: Duration::ZERO,
+            alerts: Desk::new(),
+            balance: alerts::Balance::default(),
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
             pins: pins::Keeper::new(grip),
@@ -337,7 +348,7 @@ impl Controller {
             Command::Readiness(reply) => drop(reply.send(self.readiness())),
             Command::Status(reply) => drop(reply.send(self.status())),
             Command::Counters(reply) => drop(reply.send(self.counters())),
-            Command::Alerts(reply) => drop(reply.send(self.alerts())),
+            Command::Alerts(reply) => drop(reply.send(self.told_alerts())),
             Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
@@ -430,6 +441,7 @@ impl Controller {
         self.agents_wanted = agents.iter().map(|(key, _)| key.clone()).collect();
         self.condition.agents.retain(|key, _| self.agents_wanted.contains(key));
         self.asked.set(agents);
+        self.alerts.follow(&config.alerts, Instant::now());
         let configured = config.services.iter().flat_map(|service| &service.backends);
         let retiring = self.applier.held().backends.values().map(|entry| entry.address.ip());
         let targets = configured.map(|backend| backend.address.ip()).chain(retiring).collect();

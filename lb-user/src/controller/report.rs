@@ -14,9 +14,9 @@ use super::{
 };
 use crate::{
     api::model::{
-        Alerts, BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus,
-        Failures, HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair,
-        ServiceCounters, ServiceStatus, Status,
+        BackendCounters, BackendStatus, Connections, Counters, Daemon, ExceptionStatus, Failures,
+        HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair, ServiceCounters,
+        ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
     health::{Health, Wants},
@@ -49,7 +49,10 @@ impl Controller {
     /// What keeps the data path from balancing as it should; empty: nothing.
     pub(super) fn readiness(&self) -> Vec<String> {
         let attached = self.sources.attached.borrow();
-        let unattached = attached.iter().filter_map(|attachment| attachment.problem.clone());
+        let unattached = attached.iter().filter_map(|attachment| {
+            let problem = attachment.problem.as_ref()?;
+            Some(format!("interface {} {problem}", attachment.name))
+        });
         let behind = "the last change of the kernel's tables failed; see the daemon's log";
         unattached.chain(self.audit.is_behind.then(|| behind.to_owned())).collect()
     }
@@ -98,13 +101,8 @@ impl Controller {
                 .map(|service| self.service_status(service, &held, &totals))
                 .collect::<Result<_>>()?,
             removed: removed.collect::<Result<_>>()?,
-            alerts: self.alerts().alerts,
+            alerts: self.raised(),
         })
-    }
-
-    /// What is wrong, and what was lately.
-    pub(super) fn alerts(&self) -> Alerts {
-        Alerts::default()
     }
 
     /// What keeps the daemon from working as it should.

@@ -25,7 +25,7 @@ const OF_MINUTE: usize = 5;
 /// Pieces of the minute that make one of the ten minutes'.
 const OF_TEN_MINUTES: usize = 12;
 /// The windows, in seconds.
-const SECONDS: [u64; 3] = [10, 60, 600];
+pub const SECONDS: [u64; 3] = [10, 60, 600];
 
 /// What came to a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -21,11 +21,12 @@ pub use monitor::{Change, Monitor, ProbeState, Reader};
 pub use probe::{
     BODY_LIMIT, ExecFailure, GrpcFailure, ProbeFailure, Stage, TlsFailure, UdpFailure, attempt,
 };
+pub(crate) use probe::{Task, execute};
 pub use spec::{
     ExecProbe, GrpcProbe, HttpProbe, InvalidStatusSet, ProbeKind, ProbeSpec, StatusSet, Timing,
     TlsCheck, UdpProbe,
 };
 pub(crate) use spec::{is_server_name, number_range, without_port};
 pub use trust::NoAuthorities;
-pub(crate) use trust::authorities;
+pub(crate) use trust::{authorities, tls_client};
 pub use verdict::{Health, Verdict};

@@ -7,7 +7,10 @@ use std::{
     collections::{HashMap, HashSet},
     fmt::Write as _,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -101,7 +104,11 @@ struct Running {
 /// Reads what a [`Monitor`]'s probes have seen, from anywhere.
 pub struct Reader<K>(Arc<Board<K>>);
 
-struct Board<K>(Mutex<HashMap<K, Entry>>);
+struct Board<K> {
+    entries: Mutex<HashMap<K, Entry>>,
+    /// How late an attempt began since somebody asked, at the most, in microseconds.
+    late: AtomicU64,
+}
 
 struct Entry {
     /// Which task may write here: an aborted one may still be running for a moment.
@@ -119,7 +126,7 @@ impl<K: Clone + Eq + Hash + Send + 'static> Monitor<K> {
     /// keys that it no longer knows.
     #[must_use]
     pub fn new(changes: mpsc::Sender<Change<K>>) -> Self {
-        let board = Arc::new(Board(Mutex::new(HashMap::new())));
+        let board = Arc::new(Board { entries: Mutex::default(), late: AtomicU64::new(0) });
         Self { running: HashMap::new(), board, changes, generations: 0 }
     }
 
@@ -215,6 +222,20 @@ impl<K: Clone + Eq + Hash> Reader<K> {
     pub fn all(&self) -> HashMap<K, ProbeState> {
         self.0.lock().iter().map(|(key, entry)| (key.clone(), entry.state.clone())).collect()
     }
+
+    /// Who is held down because it flapped.
+    #[must_use]
+    pub fn held(&self) -> HashSet<K> {
+        let entries = self.0.lock();
+        let held = entries.iter().filter(|(_, entry)| entry.state.held.is_some());
+        held.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// How much later than it was due an attempt began, at the most, since this was last asked.
+    #[must_use]
+    pub fn take_lateness(&self) -> Duration {
+        Duration::from_micros(self.0.late.swap(0, Ordering::Relaxed))
+    }
 }
 
 impl<K> Clone for Reader<K> {
@@ -226,7 +247,12 @@ impl<K> Clone for Reader<K> {
 impl<K> Board<K> {
     /// Entries are whole between statements, so a panic elsewhere leaves nothing half-written.
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_late(&self, late: Duration) {
+        let late = u64::try_from(late.as_micros()).unwrap_or(u64::MAX);
+        self.late.fetch_max(late, Ordering::Relaxed);
     }
 }
 
@@ -246,7 +272,13 @@ impl<K: Clone + Eq + Hash + Send + 'static> Task<K> {
         sleep(interval.min(START_SPREAD).mul_f64(fastrand::f64())).await;
         loop {
             let started = Instant::now();
-            let result = match attempt(&self.spec).await {
+            let result = attempt(&self.spec).await;
+            let ended = Instant::now();
+            if let Ok(latency) = result {
+                // Where it had to wait for its turn.
+                self.board.note_late((ended - started).saturating_sub(latency));
+            }
+            let result = match result {
                 Err(failure) if failure.is_ours() => {
                     // It says nothing of the backend, whose health stays as it is.
                     say_ours(&failure);
@@ -264,7 +296,10 @@ impl<K: Clone + Eq + Hash + Send + 'static> Task<K> {
             };
             // 10 % either way, so that probes that started together drift apart.
             let next = started + pause.mul_f64(0.9 + 0.2 * fastrand::f64());
-            sleep_until(self.held_until().map_or(next, |until| next.min(until))).await;
+            let due = self.held_until().map_or(next, |until| next.min(until));
+            sleep_until(due).await;
+            // An attempt that takes longer than the interval makes nothing late.
+            self.board.note_late(due.max(ended).elapsed());
         }
     }
 

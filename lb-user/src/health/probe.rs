@@ -17,6 +17,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+pub(crate) use self::exec::{Task, execute};
 pub use self::{exec::ExecFailure, grpc::GrpcFailure, tls::TlsFailure, udp::UdpFailure};
 use super::{
     GrpcProbe, HttpProbe, ProbeKind, ProbeSpec, TlsCheck,

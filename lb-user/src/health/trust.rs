@@ -96,6 +96,13 @@ pub(super) async fn client(
     Ok(client)
 }
 
+/// The same for a client that sets the protocols that it asks for itself.
+pub(crate) async fn tls_client(check: &TlsCheck) -> Result<ClientConfig, NoAuthorities> {
+    let mut client = ClientConfig::clone(&*client(check, "http/1.1").await?);
+    client.alpn_protocols.clear();
+    Ok(client)
+}
+
 fn make(trust: &Trust) -> Result<ClientConfig, NoAuthorities> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))

@@ -95,7 +95,7 @@ impl Carrier {
 }
 
 /// Whether `connections` are carried: none refused, nobody overloaded.
-fn carried(connections: f64, carriers: &[Carrier]) -> bool {
+pub fn is_carried(connections: f64, carriers: &[Carrier]) -> bool {
     let spread = spread(connections, carriers);
     let fits = |(carrier, load): (&Carrier, &f64)| !carrier.is_overloaded(*load, connections);
     spread.refused < ROUNDING && carriers.iter().zip(&spread.loads).all(fits)
@@ -104,13 +104,13 @@ fn carried(connections: f64, carriers: &[Carrier]) -> bool {
 /// The most connections that the backends carry; `None` where nothing limits them.
 pub fn most(carriers: &[Carrier]) -> Option<u64> {
     const ALL: u64 = 1 << 36;
-    if carried(real(ALL), carriers) {
+    if is_carried(real(ALL), carriers) {
         return None;
     }
     let (mut fits, mut fails) = (0, ALL);
     while fails - fits > 1 {
         let middle = u64::midpoint(fits, fails);
-        if carried(real(middle), carriers) { fits = middle } else { fails = middle }
+        if is_carried(real(middle), carriers) { fits = middle } else { fails = middle }
     }
     Some(fits)
 }

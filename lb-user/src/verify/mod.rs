@@ -17,6 +17,7 @@ use std::{net::SocketAddr, time::Instant};
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use self::load::{Carrier, is_carried, most};
 use self::{
     candidate::{UP, facts, lenient, unlimited},
     engine::{Engine, Run},

@@ -2,13 +2,14 @@
 //!
 //! `packets` runs the program itself on frames, `requests` runs it between a client and two web
 //! servers, beside the other `contenders`, of which `peers` are other balancers; `scale` gives the
-//! controller many services. `report` prints and records, for requests with `comparison`. Numbers are in
+//! controller many services, `observers` has it looked at. `report` prints and records, for requests with `comparison`. Numbers are in
 //! nanoseconds per packet, in requests per second, in microseconds per request, and in milliseconds and
 //! megabytes of the controller.
 
 mod comparison;
 mod contenders;
 mod datapath;
+mod observers;
 mod packets;
 mod peers;
 mod report;
@@ -53,6 +54,7 @@ enum Part {
     Packets,
     Requests,
     Scale,
+    Observers,
 }
 
 fn main() -> Result<()> {
@@ -65,7 +67,8 @@ fn main() -> Result<()> {
     let machine = report::Machine::read()?;
     println!("{machine}");
 
-    let mut report = report::Report { machine, packets: None, requests: None, scale: None };
+    let mut report =
+        report::Report { machine, packets: None, requests: None, scale: None, observers: None };
     if wants(Part::Packets) {
         let packets =
             packets::measure(&arguments.wrapper, arguments.quick, arguments.filter.as_deref())?;
@@ -81,6 +84,11 @@ fn main() -> Result<()> {
         let scale = scale::measure(arguments.quick)?;
         println!("\n{scale}");
         report.scale = Some(scale);
+    }
+    if wants(Part::Observers) {
+        let observers = observers::measure(arguments.quick)?;
+        println!("\n{observers}");
+        report.observers = Some(observers);
     }
     if let Some(path) = &arguments.json {
         let text = format!("{:#}\n", report.json());

@@ -5,7 +5,7 @@ use std::{fmt, fs, thread, time::Duration, time::SystemTime};
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::{comparison::Requests, scale::Scale, scenarios::Scenario};
+use crate::{comparison::Requests, observers::Observers, scale::Scale, scenarios::Scenario};
 
 /// The machine and the moment.
 pub struct Machine {
@@ -50,6 +50,8 @@ pub struct Report {
     pub requests: Option<Requests>,
     /// What the controller takes for many services, if it was measured.
     pub scale: Option<Scale>,
+    /// What looking on costs, if it was measured.
+    pub observers: Option<Observers>,
 }
 
 impl Report {
@@ -63,6 +65,7 @@ impl Report {
             "packets": self.packets.as_ref().map(Packets::json),
             "requests": self.requests.as_ref().map(Requests::json),
             "scale": self.scale.as_ref().map(Scale::json),
+            "observers": self.observers.as_ref().map(Observers::json),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! From text to raw values: every value typed and spanned, every error collected. What needs more
 //! than one value to judge belongs to [`super::rules`].
 
+mod alerts;
 mod availability;
 mod health;
 mod http;
@@ -39,6 +40,7 @@ use self::{
     },
 };
 use super::{
+    alerts::Alerts,
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
     http::Http,
@@ -60,6 +62,7 @@ pub(super) struct RawConfig {
     pub(super) tables: Tables,
     http: Http,
     verify: Verify,
+    alerts: Alerts,
     /// `None`: there is no valid `[node]`.
     pub(super) prefixes: Option<RawPrefixes>,
     pub(super) services: Vec<RawService>,
@@ -139,6 +142,12 @@ pub(super) const ROOT: Shape = Shape {
             Form::Table(&verify::VERIFY),
             Means("its defaults"),
             "what `evenkeel verify` sends, and what it lets pass",
+        ),
+        key(
+            "alerts",
+            Form::Table(&alerts::ALERTS),
+            Means("its defaults"),
+            "when alerts are raised, and where they are sent",
         ),
         key(
             "service",
@@ -295,6 +304,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         tables: Tables::default(),
         http: http::decode(sink, &root),
         verify: verify::decode(sink, &root),
+        alerts: alerts::decode(sink, &root, files.folder()),
         prefixes: None,
         services: Vec::new(),
         xdp_mode: XdpMode::default(),
@@ -376,6 +386,7 @@ impl RawConfig {
             tables: self.tables,
             http: self.http,
             verify: self.verify,
+            alerts: self.alerts,
             tunnel: tunnel(self.tunnel_sources),
             services: self
                 .services

@@ -44,6 +44,11 @@ pub(super) fn string<'v>(value: &'v DeValue<'_>) -> Converted<&'v str> {
     value.as_str().ok_or_else(|| expected(value, "a string", "put it in double quotes"))
 }
 
+/// The same, owned.
+pub(super) fn string_of(value: &DeValue<'_>) -> Converted<String> {
+    string(value).map(ToOwned::to_owned)
+}
+
 pub(super) fn integer(value: &DeValue<'_>, least: u32, most: u32) -> Converted<u32> {
     let Some(integer) = value.as_integer() else {
         return Err(expected(value, "a whole number", "write it without quotes or a point"));

@@ -5,7 +5,8 @@
 //! leader still holds the group's number, so that no stranger can have it.
 
 use std::{
-    io,
+    fs::File,
+    io::{self, Seek as _, Write as _},
     net::SocketAddr,
     os::{
         fd::OwnedFd,
@@ -16,6 +17,7 @@ use std::{
 
 use nix::unistd::User;
 use rustix::{
+    fs::{MemfdFlags, memfd_create},
     io::Errno,
     process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, setsid},
 };
@@ -86,67 +88,90 @@ pub(super) async fn turn() -> Option<SemaphorePermit<'static>> {
     TURNS.acquire().await.ok()
 }
 
-/// Runs the program and judges its end.
+/// A program to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    /// The program by its absolute path, and its arguments.
+    pub(crate) command: Vec<String>,
+    /// The user that it runs as.
+    pub(crate) user: String,
+    /// What it finds in its environment besides the path.
+    pub(crate) environment: Vec<(&'static str, String)>,
+    /// What it can read from its standard input; `None`: nothing.
+    pub(crate) input: Option<Vec<u8>>,
+}
+
+/// Runs the probe's program and judges its end.
 pub(super) async fn run(
     target: SocketAddr,
     probe: &ExecProbe,
     deadline: &Deadline,
 ) -> Result<(), ProbeFailure> {
-    let program = probe.command.first().cloned().unwrap_or_default();
+    let mut environment = vec![
+        ("EVENKEEL_ADDRESS", target.ip().to_string()),
+        ("EVENKEEL_PORT", target.port().to_string()),
+    ];
+    environment.extend(probe.environment.iter().cloned());
+    let (command, user) = (probe.command.clone(), probe.user.clone());
+    let task = Task { command, user, environment, input: None };
+    Ok(deadline.limit(Stage::Running, execute(task)).await??)
+}
+
+/// Runs a program to its end, which must be exit code 0. Dropping the future kills it, and all that it
+/// started.
+pub(crate) async fn execute(task: Task) -> Result<(), ExecFailure> {
+    let program = task.command.first().cloned().unwrap_or_default();
     let failed = |source| ExecFailure::Start { program: program.clone(), source };
-    let (line, status) = deadline
-        .limit(Stage::Running, async {
-            let running = start(target, probe.clone()).await?;
-            running.finish().await.map_err(failed)
-        })
-        .await??;
+    let running = start(task).await?;
+    let (line, status) = running.finish().await.map_err(failed)?;
     match (status.code(), status.signal()) {
         (Some(0), _) => Ok(()),
-        (Some(code), _) => Err(ExecFailure::Code { code, line }.into()),
-        (None, signal) => {
-            Err(ExecFailure::Killed { signal: signal.unwrap_or_default(), line }.into())
-        }
+        (Some(code), _) => Err(ExecFailure::Code { code, line }),
+        (None, signal) => Err(ExecFailure::Killed { signal: signal.unwrap_or_default(), line }),
     }
 }
 
 /// Starts the program. Looking a user up and starting a program can take a while each, so that is
 /// done aside; a program whose probe is gone by then is killed when it is dropped.
-async fn start(target: SocketAddr, probe: ExecProbe) -> Result<Running, ExecFailure> {
-    let program = probe.command.first().cloned().unwrap_or_default();
+async fn start(task: Task) -> Result<Running, ExecFailure> {
+    let program = task.command.first().cloned().unwrap_or_default();
     let lost = |source| ExecFailure::Start { program: program.clone(), source };
-    let started = spawn_blocking(move || spawn(target, &probe)).await;
+    let started = spawn_blocking(move || spawn(&task)).await;
     let (running, out, err) = started.map_err(|error| lost(io::Error::other(error)))??;
     Running::watch(running, out, err).map_err(lost)
 }
 
-fn spawn(target: SocketAddr, probe: &ExecProbe) -> Result<(Group, OwnedFd, OwnedFd), ExecFailure> {
-    let [program, arguments @ ..] = probe.command.as_slice() else {
+fn spawn(task: &Task) -> Result<(Group, OwnedFd, OwnedFd), ExecFailure> {
+    let [program, arguments @ ..] = task.command.as_slice() else {
         let source = io::Error::from(io::ErrorKind::InvalidInput);
         return Err(ExecFailure::Start { program: String::new(), source });
     };
     let unusable = |why: String| {
-        let (program, user) = (program.clone(), probe.user.clone());
+        let (program, user) = (program.clone(), task.user.clone());
         ExecFailure::User { program, user, why }
     };
-    let user = User::from_name(&probe.user)
+    let user = User::from_name(&task.user)
         .map_err(|error| unusable(error.to_string()))?
         .ok_or_else(|| unusable("there is no such user".to_owned()))?;
     if user.uid.is_root() {
-        return Err(unusable("probes run without privileges".to_owned()));
+        return Err(unusable("programs run without privileges".to_owned()));
     }
+    let failed = |source| ExecFailure::Start { program: program.clone(), source };
+    let input = match &task.input {
+        None => Stdio::null(),
+        Some(input) => readable(input).map_err(failed)?.into(),
+    };
     let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
         .env("PATH", PATH)
-        .env("EVENKEEL_ADDRESS", target.ip().to_string())
-        .env("EVENKEEL_PORT", target.port().to_string())
-        .envs(probe.environment.iter().map(|(key, value)| (key, value)))
+        .envs(task.environment.iter().map(|(key, value)| (key, value)))
         .current_dir("/")
         // From root these drop the supplementary groups, too.
         .gid(user.gid.as_raw())
         .uid(user.uid.as_raw())
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     // SAFETY: between fork and exec only two system calls are made; nothing allocates or locks.
@@ -159,12 +184,19 @@ fn spawn(target: SocketAddr, probe: &ExecProbe) -> Result<(Group, OwnedFd, Owned
             Ok(())
         });
     }
-    let failed = |source| ExecFailure::Start { program: program.clone(), source };
     let mut child = command.spawn().map_err(failed)?;
     let pipes = child.stdout.take().zip(child.stderr.take());
     let group = Group { child, ended: false };
     let (out, err) = pipes.ok_or_else(|| failed(io::Error::from(io::ErrorKind::BrokenPipe)))?;
     Ok((group, out.into(), err.into()))
+}
+
+/// A file in memory that holds `input`: unlike a pipe it takes all of it at once, whether it is read or not.
+fn readable(input: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create("input", MemfdFlags::CLOEXEC)?);
+    file.write_all(input)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// A program that runs.
@@ -234,7 +266,7 @@ impl Group {
         match kill_process_group(Pid::from_child(&self.child), Signal::KILL) {
             // Its last process may have ended before.
             Ok(()) | Err(Errno::SRCH) => {}
-            Err(error) => tracing::warn!("cannot end what a probe started: {error}"),
+            Err(error) => tracing::warn!("cannot end what a program started: {error}"),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::super::{
 };
 use crate::{config::diagnostic::Sink, health::ExecProbe};
 
-pub(super) fn decode(
+pub(in super::super) fn decode(
     sink: &mut Sink<'_, '_>,
     section: &Section<'_, '_>,
     folder: Option<&Path>,

@@ -9,6 +9,7 @@ use std::{path::Path, time::Duration};
 
 use toml::de::DeValue;
 
+pub(super) use self::{exec::decode as program, tls::ca_file};
 use super::{
     Form, Is, Means, Refused, Section, Shape, key, names,
     values::{self, Problem},

@@ -57,7 +57,7 @@ pub(super) fn decode(
 }
 
 /// The file of authorities, which must be there and hold some.
-fn ca_file(
+pub(in super::super) fn ca_file(
     sink: &mut Sink<'_, '_>,
     section: &Section<'_, '_>,
     folder: Option<&Path>,

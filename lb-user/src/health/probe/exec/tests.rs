@@ -163,7 +163,7 @@ async fn what_cannot_run_says_why() {
         ("/nowhere/check", "nobody", "cannot run /nowhere/check: No such file or directory"),
         (data_path, "nobody", "Permission denied"),
         ("/bin/true", "no-such-user-here", "as \"no-such-user-here\": there is no such user"),
-        ("/bin/true", "root", "probes run without privileges"),
+        ("/bin/true", "root", "programs run without privileges"),
     ] {
         let spec = probe(&[command], user, PATIENCE);
         let failure = attempt(&spec).await.unwrap_err().to_string();
