@@ -4,7 +4,6 @@ mod access;
 mod client;
 pub mod configuration;
 mod connections;
-pub mod explain;
 mod groups;
 mod health;
 pub mod listing;

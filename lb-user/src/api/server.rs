@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    Access, Peer, access, configuration, connections, explain, listing,
+    Access, Peer, access, configuration, connections, listing,
     model::{AdminRequest, Changed, Counters, NewBackend, NewService, Patch, ServicePatch, Status},
     problem::Problem,
 };
@@ -115,11 +115,9 @@ pub async fn serve(
         // Listings may have readers that take their time.
         let _ = stopping.send(true);
     };
-    let answers = explain::routes(commands.clone(), Arc::clone(&table));
     let listings = listing::routes(commands.clone(), table, stopped);
     let router = router(commands)
         .merge(listings)
-        .merge(answers)
         .layer(middleware::from_fn_with_state(access, access::guard));
     connections::serve(listener, router, stop).await.context("serve the API")
 }

@@ -6,7 +6,6 @@ mod connections;
 mod counters;
 mod decap;
 mod doctor;
-mod explain;
 mod generate;
 mod lifecycle;
 mod output;
@@ -91,10 +90,6 @@ enum Command {
     /// List, count and cut connections
     #[command(subcommand)]
     Connections(connections::Command),
-    /// Tell which backend a client's next connection to a service gets, and why
-    ///
-    /// Asks the running program, by its own tables, and changes nothing in them.
-    Explain(explain::ExplainArgs),
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -393,10 +388,6 @@ impl Cli {
             Command::Counters(args) => {
                 let client = &client;
                 Box::pin(async move { counters::show(client, &args).await })
-            }
-            Command::Explain(args) => {
-                let client = &client;
-                Box::pin(async move { explain::show(client, &args).await })
             }
             Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {
