@@ -176,7 +176,8 @@ fn what_is_open_is_listed_as_it_is() {
     assert_eq!(backwards, forwards);
 
     // A client's FIN is half of an end; the listing of what is over is asked for.
-    let leaves = open.v4.into_iter().next().unwrap();
+    let mut v4 = open.v4;
+    let leaves = v4.remove(0);
     let end = leaves.local().unwrap().to_string();
     drop(leaves);
     eventually("the connection is over", PATIENCE, || {
