@@ -121,7 +121,6 @@ fn messages(
 }
 
 /// An event, or how many were missed, as a message.
-#[must_use]
 pub fn message(followed: &Followed) -> Message {
     let message = match followed {
         Followed::Event(event) => {

@@ -532,7 +532,7 @@ impl Controller {
             }
         }
         for (target, why) in news {
-            self.note_way(target, Some(why));
+            self.note_way(target, Some(&why));
         }
     }
 

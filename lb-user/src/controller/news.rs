@@ -138,13 +138,13 @@ impl Controller {
     }
 
     /// Notes that the way to an address was lost or came back, for each backend that has it.
-    pub(super) fn note_way(&self, address: IpAddr, lost: Option<String>) {
+    pub(super) fn note_way(&self, address: IpAddr, lost: Option<&str>) {
         let services = self.loaded.config.services.iter();
         let backends =
             services.flat_map(|service| service.backends.iter().map(move |b| (service, b)));
         for (service, backend) in backends.filter(|(_, backend)| backend.address.ip() == address) {
             let (service, backend) = condition::key(service, backend);
-            self.events.note(match &lost {
+            self.events.note(match lost {
                 Some(why) => Note::new(Kind::NextHop, format!("no way to {address}: it {why}"))
                     .backend(&service, &backend)
                     .because(why)

@@ -113,6 +113,7 @@ impl Events {
     }
 
     /// Notes a change, and returns its id. Does not wait.
+    #[expect(clippy::must_use_candidate, reason = "it is noted, whether its id matters or not")]
     pub fn note(&self, note: Note) -> u64 {
         let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let mut held = self.lock();
@@ -152,21 +153,17 @@ impl Events {
         let first = held.ring.front().map_or(0, |event| event.id);
         let last = held.ring.back().map_or(0, |event| event.id);
         let fits = |event: &&Arc<Event>| filter.fits(event);
-        let (found, next): (Vec<_>, u64) = match after {
-            Some(after) => {
-                let from = held.ring.partition_point(|event| event.id <= after);
-                let found: Vec<_> =
-                    held.ring.range(from..).filter(fits).take(limit).cloned().collect();
-                let more = found.len() == limit;
-                let reached = found.last().filter(|_| more).map(|event| event.id);
-                (found, reached.unwrap_or(last.max(after)))
-            }
-            None => {
-                let mut found: Vec<_> =
-                    held.ring.iter().rev().filter(fits).take(limit).cloned().collect();
-                found.reverse();
-                (found, last)
-            }
+        let (found, next): (Vec<_>, u64) = if let Some(after) = after {
+            let from = held.ring.partition_point(|event| event.id <= after);
+            let found: Vec<_> = held.ring.range(from..).filter(fits).take(limit).cloned().collect();
+            let more = found.len() == limit;
+            let reached = found.last().filter(|_| more).map(|event| event.id);
+            (found, reached.unwrap_or(last.max(after)))
+        } else {
+            let mut found: Vec<_> =
+                held.ring.iter().rev().filter(fits).take(limit).cloned().collect();
+            found.reverse();
+            (found, last)
         };
         drop(held);
         let events = found.into_iter().map(Arc::unwrap_or_clone).collect();
