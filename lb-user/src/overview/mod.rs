@@ -26,8 +26,7 @@ pub enum Mood {
 pub fn of_backend(backend: &BackendStatus) -> Mood {
     let standby = backend.state == "standby";
     match (backend.admin, backend.health, backend.active) {
-        (AdminState::Maintenance, ..) => Mood::Aside,
-        (AdminState::Drain, Health::Up, _) => Mood::Aside,
+        (AdminState::Maintenance, ..) | (AdminState::Drain, Health::Up, _) => Mood::Aside,
         (_, Health::Up, false) if standby => Mood::Aside,
         (AdminState::Ready, Health::Up, true) if backend.state == "active" => Mood::Well,
         (AdminState::Drain, ..) | (_, Health::Unknown, _) | (_, Health::Up, true) => Mood::Uneasy,

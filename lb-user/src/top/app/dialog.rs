@@ -84,7 +84,9 @@ impl Dialog {
         match key {
             KeyCode::Enter | KeyCode::Tab | KeyCode::Down => self.forward(),
             KeyCode::BackTab | KeyCode::Up => self.field = Field::Span,
-            KeyCode::Backspace => drop(text.pop()),
+            KeyCode::Backspace => {
+                text.pop();
+            }
             KeyCode::Char(letter) if text.chars().count() < LONGEST => text.push(letter),
             _ => {}
         }
