@@ -11,16 +11,13 @@ use serde_json::{Deserializer, Value};
 use crate::{
     evenkeel::binary,
     netns::succeeded,
+    pages::forwarding,
     process::Process,
-    topology::{Family, Host, Lab, VIP4, VIP6},
+    topology::Host,
     wait::{PATIENCE, eventually},
 };
 
 const START: Duration = Duration::from_secs(30);
-
-/// The prefixes that an edge's outer sources are in over IPIP, unless it is told others. Over GUE
-/// they are its own addresses towards the backends.
-pub const SOURCE_PREFIXES: [&str; 2] = ["198.18.0.0/16", "100::/64"];
 
 /// A running `evenkeel decap` on a backend's `eth0`. Dropping it detaches it.
 #[derive(Debug)]
@@ -29,18 +26,15 @@ pub struct Decap {
 }
 
 impl Decap {
-    /// Starts it on a backend of `lab` for both virtual addresses and for the lab's edge, and waits
-    /// until it is attached. `directory` gets its log.
-    pub fn start(lab: &Lab, host: &Host, directory: &Path) -> Result<Self> {
+    /// Starts it on a backend by the command of a block of docs/forwarding.md, and waits until it is
+    /// attached. `directory` gets its log.
+    pub fn start(block: &str, host: &Host, directory: &Path) -> Result<Self> {
+        let lines = forwarding(block)?;
+        let line = lines.first().context("no command")?;
+        let mut words = line.split_whitespace();
+        ensure!(words.next() == Some("evenkeel"), "{block} begins with {line}");
         let mut command = host.namespace.command(binary()?);
-        command.args(["decap", "--interface", "eth0", "-o", "json"]);
-        command.args(["--address", &VIP4.to_string(), "--address", &VIP6.to_string()]);
-        for prefix in SOURCE_PREFIXES {
-            command.args(["--from", prefix]);
-        }
-        for family in Family::BOTH {
-            command.args(["--from", &lab.inside(family).to_string()]);
-        }
+        command.args(words).args(["-o", "json"]);
         let mut process = Process::start(&format!("decap-{}", host.name), command, directory)?;
         eventually(&format!("decap on {} is attached", host.name), START, || {
             ensure!(process.ended()?.is_none(), "it ended: {}", process.tail());

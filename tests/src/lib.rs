@@ -16,6 +16,7 @@ pub mod loads;
 pub mod model;
 pub mod modes;
 pub mod netns;
+pub mod pages;
 pub mod process;
 pub mod servers;
 pub mod settings;

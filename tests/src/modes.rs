@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::{
     decap::Decap,
+    pages::follow_forwarding,
     servers::{PORT, UdpEcho},
     settings::{Service, Settings},
     stage::Stage,
@@ -116,8 +117,13 @@ impl Ground {
             lab.answer_directly()?;
         }
         if matches!(mode, Mode::Ipip(_) | Mode::Gue(_)) {
-            let start = |host| Decap::start(&lab, host, directory.path());
+            let block = if matches!(mode, Mode::Gue(_)) { "decap-gue" } else { "decap-ipip" };
+            let start = |host| Decap::start(block, host, directory.path());
             decaps = lab.backends.iter().map(start).collect::<Result<_>>()?;
+        }
+        if mode == Mode::Transparent && wiring == Wiring::Switched {
+            let follow = |host| follow_forwarding(host, "snat-false");
+            lab.backends.iter().try_for_each(follow)?;
         }
         let mut echoes = Vec::new();
         for host in &lab.backends {

@@ -5,21 +5,19 @@ use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
 
-use super::{Host, Lab, VIP4, VIP6, Wiring, backend4, backend6, mac, plug};
+use super::{Host, Lab, Wiring, backend4, backend6, mac, plug};
 use crate::{
     netns::{Namespace, cable, succeeded},
+    pages::follow_forwarding,
     xdp_pass,
 };
 
 impl Host {
-    /// Puts the virtual addresses on the loopback, for DSR and tunnels. Nobody is told of it: the
+    /// Puts the virtual addresses on the loopback, for DSR and tunnels, as the documentation says. Nobody is told of it: the
     /// host answers no ARP for them and asks none with them (IPv6 answers only for addresses of
     /// the interface that is asked).
     pub fn hold_virtual_addresses(&self) -> Result<()> {
-        self.namespace.sysctl("net/ipv4/conf/all/arp_ignore", "1")?;
-        self.namespace.sysctl("net/ipv4/conf/all/arp_announce", "2")?;
-        self.namespace
-            .ip(&format!("address add {VIP4}/32 dev lo\naddress add {VIP6}/128 dev lo nodad"))
+        follow_forwarding(self, "service-address")
     }
 
     /// What path-MTU discovery has taught this host about the way to `destination`, if it has.

@@ -178,7 +178,7 @@ impl<'a> Story<'a, '_> {
             .claim(true, "the spare has joined; two servers share the visitors, as before")?;
         self.await_state("web-02", "active")?;
         let taken = start.elapsed().as_secs_f64();
-        self.show_log("web-02", "is over")?;
+        self.show_log("web-02", "drain is up")?;
         self.screen
             .line(&format!("  nobody put it back: it returned by itself, {taken:.1} s later"))?;
         self.await_state("web-03", "standby")?;
