@@ -1,13 +1,11 @@
 //! What happens to servers, what people do, and what happens to the host.
 
-use std::{fs, process::Command, thread, time::Duration};
+use std::fs;
 
 use evenkeel_tests::{
-    netns::succeeded,
     settings::{HTTP_PROBE, Service, Settings},
     topology::Family,
 };
-use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{FAST, cleared, raised, stage};
@@ -99,40 +97,4 @@ fn what_people_do() {
     assert_eq!(alert["severity"], "info");
     balancer.cli(&["reload"]).unwrap().success().unwrap();
     cleared(balancer, "config-not-applied");
-}
-
-#[test]
-fn what_happens_to_the_host() {
-    let stage = stage(|lab| format!("{}{FAST}", Settings::web(lab)));
-    let balancer = &stage.balancer;
-    let map = |verb: &[&str], name: &str| {
-        let mut command = Command::new("bpftool");
-        command.args(["-j", "map"]).args(verb).arg("pinned");
-        command.arg(balancer.bpffs_path().join("maps").join(name));
-        command
-    };
-    let dump = succeeded("bpftool", map(&["dump"], "SERVICES_V4").output().unwrap()).unwrap();
-    let dump: Value = serde_json::from_str(&dump).unwrap();
-    let key = dump[0]["key"].as_array().unwrap().iter();
-    let key = key.map(|byte| byte.as_str().unwrap().trim_start_matches("0x").to_owned());
-    let mut delete = map(&["delete"], "SERVICES_V4");
-    delete.args(["key", "hex"]).args(key);
-    succeeded("bpftool", delete.output().unwrap()).unwrap();
-    let alert = raised(balancer, "drift");
-    assert!(alert["evidence"]["last"].as_str().unwrap().contains("service web"), "{alert}");
-    cleared(balancer, "drift");
-
-    // A host that gives the daemon no time for a while.
-    balancer.signal(Signal::STOP).unwrap();
-    thread::sleep(Duration::from_secs(2));
-    balancer.signal(Signal::CONT).unwrap();
-    let alert = raised(balancer, "probes-late");
-    assert!(alert["evidence"]["late_seconds"].as_f64().unwrap() >= 1.0, "{alert}");
-    cleared(balancer, "probes-late");
-
-    stage.lab.delete_switched().unwrap();
-    let alert = raised(balancer, "interface-lost");
-    assert_eq!(alert["evidence"]["interfaces"], "back", "{alert}");
-    stage.lab.recreate_switched().unwrap();
-    cleared(balancer, "interface-lost");
 }

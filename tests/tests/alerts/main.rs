@@ -4,7 +4,6 @@
 
 mod causes;
 mod deliveries;
-mod loads;
 
 use std::time::Duration;
 
