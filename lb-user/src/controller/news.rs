@@ -260,7 +260,9 @@ mod tests {
         ]);
         let notes = membership(&old, &new);
         let events = crate::events::Events::in_memory();
-        notes.into_iter().for_each(|note| drop(events.note(note)));
+        for note in notes {
+            events.note(note);
+        }
         let page = events.page(Some(0), 100, &crate::events::Filter::default());
         let told: Vec<_> = page.events.iter().map(|event| event.message.as_str()).collect();
         assert_eq!(
