@@ -218,7 +218,8 @@ impl Page {
         }
         for line in lines {
             let padded = line.iter().zip(&self.widths);
-            let text: String = padded.map(|(cell, width)| format!("{cell:width$}  ")).collect();
+            let padded: Vec<_> = padded.map(|(cell, width)| format!("{cell:width$}")).collect();
+            let text = padded.join("  ");
             writeln!(self.out, "{}", text.trim_end()).context(WRITE)?;
         }
         self.out.flush().context(WRITE)
@@ -288,7 +289,7 @@ fn count(count: &Count, format: Output) -> Result<()> {
         table.add_row(row);
     }
     let mut text = output::rendered(&table);
-    text.push_str(&format!("{} in all\n", output::count(count.total)));
+    text.extend([&*output::count(count.total), " in all\n"]);
     if !count.complete {
         text.push_str(
             "more clients than can be told apart at once; --client PREFIX counts a part\n",
