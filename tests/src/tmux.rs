@@ -31,6 +31,8 @@ impl Tmux {
         tmux.run(
             &[&["-f", "/dev/null", "new-session", "-d"][..], &size, &["env PS1='$ ' sh"]].concat(),
         )?;
+        // What is typed before the shell reads is mixed up with its first prompt.
+        tmux.await_text("$")?;
         Ok(tmux)
     }
 

@@ -25,7 +25,7 @@ use crate::{
 /// A daemon that takes longer to answer does not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A change may have to wait for others.
-const CHANGE: Duration = Duration::from_secs(60);
+const CHANGE: Duration = Duration::from_mins(1);
 /// Events that are asked for at a time.
 const AT_A_TIME: usize = 200;
 

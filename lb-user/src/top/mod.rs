@@ -73,7 +73,7 @@ pub async fn run(socket: &Path, interval: Duration, colour: bool) -> Result<()> 
             input = keys.recv() => {
                 // The terminal is gone.
                 let Some(input) = input else { return Ok(()) };
-                if act(input, &mut app, &mut screen, &changer, &tell)?.is_break() {
+                if act(&input, &mut app, &mut screen, &changer, &tell)?.is_break() {
                     return Ok(());
                 }
             }
@@ -93,13 +93,13 @@ pub async fn run(socket: &Path, interval: Duration, colour: bool) -> Result<()> 
 
 /// Does what a key or a change of the terminal's size asks for.
 fn act(
-    input: Input,
+    input: &Input,
     app: &mut App,
     screen: &mut Screen,
     changer: &feed::Changer,
     tell: &UnboundedSender<News>,
 ) -> Result<std::ops::ControlFlow<()>> {
-    let Input::Key(key) = input else { return Ok(std::ops::ControlFlow::Continue(())) };
+    let &Input::Key(key) = input else { return Ok(std::ops::ControlFlow::Continue(())) };
     match app.press(key) {
         None => {}
         Some(Intent::Quit) => return Ok(std::ops::ControlFlow::Break(())),

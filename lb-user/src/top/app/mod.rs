@@ -159,7 +159,7 @@ impl App {
     /// Shows a text until a key is pressed. What is being typed is not taken from anybody's hands.
     fn tell(&mut self, text: String) {
         if matches!(self.mode, Mode::Table | Mode::Help | Mode::Told(_)) {
-            self.mode = Mode::Told(text);
+            (self.mode, self.said) = (Mode::Told(text), None);
         } else {
             self.said = Some(text.replace('\n', "; "));
         }
