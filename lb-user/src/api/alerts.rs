@@ -24,7 +24,7 @@ pub struct Alerts {
 pub struct Alert {
     /// `KIND`, `KIND/SERVICE` or `KIND/SERVICE/BACKEND`.
     pub id: String,
-    /// What is wrong, as `docs/alerts.md` lists them: `backend-down`, …
+    /// What is wrong, as `docs/reference/alerts.md` lists them: `backend-down`, …
     pub kind: String,
     /// How bad it is.
     pub severity: Severity,

@@ -22,9 +22,9 @@ use super::super::{
 /// Memory of each server's shop for pages, in MiB.
 pub(crate) const MEMORY: usize = 80;
 /// How many are in the shop at once: more than one server can serve, and fewer than two can.
-pub(super) const VISITORS: usize = 26;
+pub(super) const VISITORS: usize = 24;
 /// New connections that one server takes at once, so that its memory suffices.
-const MOST: usize = pages_at_once(MEMORY) - 4;
+const MOST: usize = pages_at_once(MEMORY) - 2;
 
 /// As in the demo: fast, and shallow, as it was: it asks nginx, and not the shop.
 const PROBE: &str = "kind = \"http\"\npath = \"/healthz\"\ninterval = \"200ms\"\n\
