@@ -21,9 +21,9 @@ use crate::{
     maps::{self, Room, Tables},
 };
 
-/// A value of a request, which starts at no particular alignment.
+/// A value of the request, which starts at no particular alignment.
 #[repr(C, packed)]
-pub struct Unaligned<T>(pub T);
+struct Unaligned<T>(T);
 
 // SAFETY: packed, of a value that any bytes make.
 unsafe impl Header for Unaligned<ExpireHeader> {}

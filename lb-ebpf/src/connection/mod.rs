@@ -45,7 +45,7 @@ pub fn seconds() -> u32 {
 /// Microseconds now, of which a connection's opening is noted.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "wraps after 71 minutes, as its reader knows")]
-pub fn microseconds() -> u32 {
+fn microseconds() -> u32 {
     (nanoseconds() / 1000) as u32
 }
 

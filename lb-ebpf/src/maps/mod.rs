@@ -35,7 +35,7 @@ use lb_ebpf::{
 pub use self::{
     entry::{Entry, InsertError, Key, find, insert, opened, partner, remove, remove_pair},
     shared::{
-        add_established, add_open, change_shared, cursor, load, next_place, next_source, next_turn,
+        add_established, add_open, change_shared, load, next_place, next_source, next_turn,
         note_path_mtu, path_mtu, read_shared, reply_due, service_due,
     },
 };

@@ -6,7 +6,6 @@ mod client;
 pub mod configuration;
 mod connections;
 pub mod events;
-pub mod explain;
 mod groups;
 mod health;
 pub mod listing;

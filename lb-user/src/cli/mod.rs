@@ -8,7 +8,6 @@ mod counters;
 mod decap;
 mod doctor;
 mod events;
-mod explain;
 mod generate;
 mod journal;
 mod lifecycle;
@@ -106,10 +105,6 @@ enum Command {
     /// List, count and cut connections
     #[command(subcommand)]
     Connections(connections::Command),
-    /// Tell which backend a client's next connection to a service gets, and why
-    ///
-    /// Asks the running program, by its own tables, and changes nothing in them.
-    Explain(explain::ExplainArgs),
     /// Show what changed: membership, states, configuration and health, with who and why
     ///
     /// With --follow it goes on as things happen, also over a restart of the daemon, until Ctrl-C.
@@ -436,10 +431,6 @@ impl Cli {
             Command::Events(args) => {
                 let client = &client;
                 Box::pin(async move { events::show(client, &args).await })
-            }
-            Command::Explain(args) => {
-                let client = &client;
-                Box::pin(async move { explain::show(client, &args).await })
             }
             Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {

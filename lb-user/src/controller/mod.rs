@@ -64,12 +64,11 @@ use crate::{
     connections::Directory,
     dataplane::Lifetimes,
     events::{Events, Kind, Note},
-    explain::Facts,
     health::{self, AgentChange, Agents, Health, Monitor},
     http,
     loader::{Grip, Interfaces, Sizes},
     nexthop::{self, Resolver, Unresolved},
-    plan::{self, BackendId, ServiceId, Tables, Way},
+    plan::{self, BackendId, Facts, ServiceId, Tables, Way},
 };
 
 /// How long neighbours may take to answer before that is news, and before a daemon that starts goes
@@ -90,8 +89,6 @@ pub enum Command {
     Alerts(oneshot::Sender<Alerts>),
     /// The names of services and backends by their ids.
     Directory(oneshot::Sender<Directory>),
-    /// How a service stands.
-    Facts(String, oneshot::Sender<Result<Facts, Refused>>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -353,7 +350,6 @@ impl Controller {
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Alerts(reply) => drop(reply.send(self.told_alerts())),
             Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
-            Command::Facts(service, reply) => drop(reply.send(self.facts(&service))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
@@ -368,7 +364,7 @@ impl Controller {
     fn plan(&self, loaded: &Loaded) -> Result<Tables, plan::PlanError> {
         let mut config = loaded.config.clone();
         config.tables = self.sizes;
-        let facts = plan::Facts {
+        let facts = Facts {
             standings: self.condition.standings(&config, Instant::now()),
             ways: self.ways.clone(),
             least_mtu: self.host.least_mtu(&self.interfaces),

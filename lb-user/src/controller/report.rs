@@ -9,7 +9,7 @@ use anyhow::Result;
 use lb_common::counters::BackendCounters as Raw;
 
 use super::{
-    Controller, Lost, Refused, condition,
+    Controller, Lost, condition,
     windows::{self, Piece},
 };
 use crate::{
@@ -19,8 +19,6 @@ use crate::{
         ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
-    connections::Directory,
-    explain::{Facts, Standing},
     health::{Health, Wants},
     plan::{BackendEntry, BackendId, Index},
 };
@@ -212,38 +210,6 @@ impl Controller {
             probe_milliseconds: probe
                 .and_then(|probe| probe.latency)
                 .map(|latency| latency.as_secs_f64() * 1000.0),
-        })
-    }
-
-    /// How a service stands.
-    pub(super) fn facts(&self, name: &str) -> Result<Facts, Refused> {
-        let config = self.loaded.config.index();
-        let service = config.service(name).ok_or_else(|| {
-            let known: Vec<_> =
-                self.loaded.config.services.iter().map(|service| &*service.name).collect();
-            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-            Refused::NotFound(format!("there is no service {name:?}; the services are: {known}"))
-        })?;
-        let held = self.applier.held().index();
-        let status =
-            self.service_status(service, &held, &self.windows.totals()).map_err(Refused::Failed)?;
-        let standing = |status: BackendStatus| {
-            let established = match held.backend(name, &status.name) {
-                Some((id, _)) => {
-                    self.applier.dataplane().backend_state(id).map_err(Refused::Failed)?.1
-                }
-                None => 0,
-            };
-            let BackendStatus { name: backend, share, state, max_connections, .. } = status;
-            Ok(Standing { backend, share, state, established, max_connections })
-        };
-        Ok(Facts {
-            service: service.name.clone(),
-            address: service.address,
-            protocol: service.protocol,
-            scheduler: service.scheduler,
-            backends: status.backends.into_iter().map(standing).collect::<Result<_, Refused>>()?,
-            directory: Directory::of(self.applier.held()),
         })
     }
 

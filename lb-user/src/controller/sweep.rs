@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -10,14 +9,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lb_common::{explain::Answer, net::Hop};
+use lb_common::net::Hop;
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
-    config::Protocol,
     dataplane::{Census, Connection, ConnectionTable, Correction, Drift, Lifetimes, Timing},
-    explain,
     loader::Programs,
     plan::{BackendId, ServiceId},
 };
@@ -69,20 +66,6 @@ impl Connections {
     /// What the kernel answered.
     pub fn browse(&self, each: impl FnMut(&Connection) -> ControlFlow<()>) -> Result<()> {
         self.table.browse(self.programs.expire()?, each)
-    }
-
-    /// Asks the program what would become of a connection.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel answered.
-    pub fn explain(
-        &self,
-        client: SocketAddr,
-        destination: SocketAddr,
-        protocol: Protocol,
-    ) -> Result<Answer> {
-        explain::ask(self.programs.explain()?, client, destination, protocol)
     }
 
     /// Ends every connection that `picks` picks, now. Returns how many.

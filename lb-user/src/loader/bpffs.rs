@@ -16,7 +16,7 @@ const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
 /// Where the kernel's administrators expect bpffs.
 const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
-/// The pins of one data path: `program`, `expire`, `explain`, `links/IFACE`, `maps/NAME`.
+/// The pins of one data path: `program`, `expire`, `links/IFACE`, `maps/NAME`.
 #[derive(Clone, Debug)]
 pub struct Pins {
     root: PathBuf,
@@ -39,12 +39,6 @@ impl Pins {
     #[must_use]
     pub fn program(&self) -> PathBuf {
         self.root.join("program")
-    }
-
-    /// The program that tells what would become of a connection.
-    #[must_use]
-    pub fn explain(&self) -> PathBuf {
-        self.root.join("explain")
     }
 
     /// The program that ends connections.

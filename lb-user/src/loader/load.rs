@@ -42,13 +42,11 @@ enum Source {
 }
 
 /// Pinned programs, opened again.
-pub(super) struct Reopened {
+struct Reopened {
     /// The XDP program.
-    pub(super) balancer: Xdp,
+    balancer: Xdp,
     /// The program that ends connections.
-    pub(super) expire: Xdp,
-    /// The program that tells what would become of one.
-    pub(super) explain: Xdp,
+    expire: Xdp,
 }
 
 /// A loaded data path: programs and tables.
@@ -131,11 +129,11 @@ pub(super) fn load_over(pins: &Pins, wanted: &Sizes, log_drops: bool) -> Result<
     if counted {
         sizes.connections = sizes.connections.saturating_sub(sizes.unconfirmed);
     }
-    if let Some(reopened) = pinned::programs(pins, log_drops) {
+    if let Some((balancer, expire)) = pinned::programs(pins, log_drops) {
         let mut maps = Maps::pinned(|name| pins.map(name))?;
         let connections = ConnectionTable::new(&mut maps)?;
         let tables = Kernel::new(&mut maps)?;
-        let programs = Programs(Source::Pins(Box::new(reopened)));
+        let programs = Programs(Source::Pins(Box::new(Reopened { balancer, expire })));
         let (program, replacement, drops) = (pins.program(), None, None);
         return Ok(Datapath {
             programs,
@@ -197,7 +195,7 @@ fn finish(
     // First, because it shares some of the tables that the other takes.
     let connections = ConnectionTable::new(&mut maps)?;
     let tables = Kernel::new(&mut maps)?;
-    for name in [names::PROGRAM, names::EXPIRE_PROGRAM, names::EXPLAIN_PROGRAM] {
+    for name in [names::PROGRAM, names::EXPIRE_PROGRAM] {
         xdp_mut(&mut object, name)?
             .load()
             .with_context(|| format!("load program {name}: the kernel's verifier refused it"))?;
@@ -242,18 +240,6 @@ impl Programs {
         match &self.0 {
             Source::Object(object) => xdp(object, names::EXPIRE_PROGRAM),
             Source::Pins(pins) => Ok(&pins.expire),
-        }
-    }
-
-    /// The program that tells what would become of a connection.
-    ///
-    /// # Errors
-    ///
-    /// Where the object has no such program.
-    pub fn explain(&self) -> Result<&Xdp> {
-        match &self.0 {
-            Source::Object(object) => xdp(object, names::EXPLAIN_PROGRAM),
-            Source::Pins(pins) => Ok(&pins.explain),
         }
     }
 }

@@ -139,11 +139,7 @@ impl Pins {
         if !self.maps().exists() && old.exists() && next.maps().exists() {
             rename(&next.maps(), &self.maps())?;
         }
-        for (from, to) in [
-            (next.explain(), self.explain()),
-            (next.expire(), self.expire()),
-            (next.program(), self.program()),
-        ] {
+        for (from, to) in [(next.expire(), self.expire()), (next.program(), self.program())] {
             if old.exists() && from.exists() {
                 rename(&from, &to)?;
             }

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use aya::programs::{TestRun as _, TestRunOptions};
 use evenkeel::{
     config::{PortRange, PrefixLists},
     dataplane::{
@@ -30,7 +30,6 @@ use evenkeel_tests::{
 };
 use lb_common::{
     counters::BackendCounters,
-    explain::Answer,
     net::Hop,
     service::{ServiceSettings, flags, forwarding},
 };
@@ -279,17 +278,6 @@ impl Harness {
     pub fn remove_service(&self, kind: Kind) {
         self.tables().remove_service(key(kind)).unwrap();
         self.write_ring(kind, &[]);
-    }
-
-    /// The program that the interfaces would run.
-    pub fn balancer(&self) -> &Xdp {
-        self.programs.balancer().unwrap()
-    }
-
-    /// Asks what would become of a client's next connection to a kind's service.
-    pub fn explain(&self, kind: Kind, client: SocketAddr) -> Answer {
-        let program = self.programs.explain().unwrap();
-        evenkeel::explain::ask(program, client, kind.service(), kind.protocol).unwrap()
     }
 
     /// Runs a frame that came in by the loopback.

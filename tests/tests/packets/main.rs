@@ -11,8 +11,6 @@ mod echo;
 #[cfg(test)]
 mod expire;
 #[cfg(test)]
-mod explain;
-#[cfg(test)]
 mod fragments;
 #[cfg(test)]
 mod golden;
