@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail it, like the test")]
 
-use std::process::Command;
+use std::{collections::BTreeSet, process::Command};
 
 use evenkeel_tests::{
     browser::{Browser, dashboard},
@@ -22,17 +22,16 @@ const MANY: u16 = 40;
 
 /// The page of a lab's edge, after it has heard of the balancer.
 fn look(lab: &Lab) -> Browser {
-    let mut browser = Browser::start(&lab.edge.namespace).unwrap();
-    browser.prefer("dark").unwrap();
-    let (status, headers) = browser.open(URL).unwrap();
+    let mut page = Browser::start(&lab.edge.namespace).unwrap();
+    page.prefer("dark").unwrap();
+    let (status, headers) = page.open(URL).unwrap();
     assert_eq!(status, 200);
     let policy = headers["content-security-policy"].as_str().unwrap();
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!(headers["x-content-type-options"], "nosniff");
-    browser
-        .until("the stream is live", "document.documentElement.dataset.stream === 'live'")
-        .unwrap();
-    browser
+    let live = "document.documentElement.dataset.stream === 'live'";
+    page.until("the stream is live", live).unwrap();
+    page
 }
 
 /// The row of a backend of the service `web`.
@@ -40,19 +39,24 @@ fn row(backend: &str) -> String {
     format!("[data-service=web] .backend[data-backend={backend}]")
 }
 
-fn await_state(browser: &mut Browser, backend: &str, state: &str) {
-    let script = format!("document.querySelector('{}')?.dataset.state === '{state}'", row(backend));
-    browser.until(&format!("the page shows {backend} as {state}"), &script).unwrap();
+/// The first element that a selector finds, in a script.
+fn first(selector: &str) -> String {
+    format!("document.querySelector('{selector}')")
 }
 
-/// A number of the page that is above zero by and by.
-fn await_number(browser: &mut Browser, selector: &str) {
-    let script = format!("parseFloat(document.querySelector('{selector}')?.textContent) > 0");
-    browser.until(&format!("{selector} is above zero"), &script).unwrap();
+fn await_state(page: &mut Browser, backend: &str, state: &str) {
+    let script = format!("{}?.dataset.state === '{state}'", first(&row(backend)));
+    page.until(&format!("the page shows {backend} as {state}"), &script).unwrap();
 }
 
-fn assert_accessible(browser: &mut Browser, what: &str) {
-    let found = browser.accessibility().unwrap();
+/// Waits until the text of an element matches a regular expression.
+fn await_text(page: &mut Browser, selector: &str, pattern: &str) {
+    let script = format!("/{pattern}/.test({}?.textContent)", first(selector));
+    page.until(&format!("{selector} says {pattern}"), &script).unwrap();
+}
+
+fn assert_accessible(page: &mut Browser, what: &str) {
+    let found = page.accessibility().unwrap();
     assert!(found.passed > 20, "{what}: only {} rules applied", found.passed);
     assert!(found.serious.is_empty(), "{what}: {:#?}", found.serious);
 }
@@ -63,99 +67,90 @@ fn what_happens_is_seen_without_loading_the_page_again() {
         Settings::new(lab).with(Service::web("web", Family::V4).backends(lab).probed(HTTP_PROBE))
     };
     let mut stage = Stage::new(Wiring::Switched, 3, settings).unwrap();
-    let mut browser = look(&stage.lab);
-    let page = &mut browser;
+    let mut page = look(&stage.lab);
     page.evaluate("window.neverLoadedAgain = true").unwrap();
     for backend in ["web-01", "web-02", "web-03"] {
-        await_state(page, backend, "active");
+        await_state(&mut page, backend, "active");
     }
-    let load = Load::start(stage.client(), Family::V4.service(80), Pattern::default()).unwrap();
-    for part in
-        ["rate .part-connections", "traffic .part-in", "share .part-share", "handshake .part-p50"]
-    {
-        let selector = format!("{} .cell.{part}", row("web-01"));
-        let script = format!("/[1-9]/.test(document.querySelector('{selector}').textContent)");
-        page.until(&format!("{part} of a backend with load is above zero"), &script).unwrap();
-    }
-    await_number(page, "[data-total=connections]");
-    page.until("a share has its bar, and its mark", &format!(
-        "(([bar, mark]) => bar.width > 20 && mark.left > bar.left + 20)(
-            ['.bar-fill', '.bar-mark'].map((part) => document.querySelector('{} ' + part).getBoundingClientRect()))",
-        row("web-01")
-    ))
-    .unwrap();
-    page.until(
-        "there are charts",
-        "document.querySelectorAll('[data-service=web] canvas').length > 3",
-    )
-    .unwrap();
+    let pattern = Pattern::default();
+    let load = Load::start(stage.client(), Family::V4.service(80), pattern).unwrap();
+    the_load_is_seen(&mut page);
+    a_crash_is_seen(&mut page, &mut stage);
+    a_drain_is_seen(&mut page, &stage.balancer);
+    an_edit_is_told(&mut page, &stage.balancer);
+    assert_eq!(page.errors().unwrap(), Vec::<String>::new());
+    assert_own(&mut page);
+    load.stop().unwrap();
+    the_daemon_dies_and_comes_back(&mut page, &mut stage.balancer);
+    assert_eq!(page.evaluate("window.neverLoadedAgain").unwrap(), true);
+}
 
+fn the_load_is_seen(page: &mut Browser) {
+    for part in ["part-connections", "part-in", "part-out", "part-share", "part-p50", "part-p99"] {
+        await_text(page, &format!("{} .{part}", row("web-01")), "[1-9]");
+    }
+    await_text(page, "[data-total=connections]", "[1-9]");
+    let place =
+        |part| format!("{}.getBoundingClientRect()", first(&format!("{} .{part}", row("web-01"))));
+    let (bar, mark) = (place("bar-fill"), place("bar-mark"));
+    page.until("a share has its bar", &format!("{bar}.width > 20")).unwrap();
+    page.until("and the fair share its mark", &format!("{mark}.left > {bar}.left + 20")).unwrap();
+    let charts = "document.querySelectorAll('[data-service=web] canvas').length";
+    page.until("each backend and the service have charts", &format!("{charts} === 4")).unwrap();
+}
+
+fn a_crash_is_seen(page: &mut Browser, stage: &mut Stage) {
     stage.nginx[1].crash().unwrap();
     await_state(page, "web-02", "out");
-    page.until(
-        "who is down stands first",
-        "document.querySelector('[data-service=web] .backend').dataset.backend === 'web-02'",
-    )
-    .unwrap();
-    let text = page.text(&row("web-02")).unwrap();
-    assert!(text.contains("down"), "not by colour alone: {text}");
-    let card = page.text("[data-service=web] .service-header").unwrap();
-    assert!(card.contains("2 of 3"), "{card}");
-    page.until(
-        "a screen reader is told",
-        "document.querySelector('#polite').textContent.includes('web/web-02 is out')",
-    )
-    .unwrap();
-    page.until("it is in the timeline", "[...document.querySelectorAll('.event')].some((event) => event.dataset.kind === 'health' && event.textContent.includes('web/web-02'))").unwrap();
+    let top = first("[data-service=web] .backend");
+    page.until("who is down stands first", &format!("{top}.dataset.backend === 'web-02'")).unwrap();
+    // Not by colour alone.
+    await_text(page, &row("web-02"), "down");
+    await_text(page, "[data-service=web] .part-active", "2 of 3");
+    // What a screen reader is told.
+    await_text(page, "#polite", "web\\/web-02 is out");
+    await_text(page, ".event[data-kind=health]", "web\\/web-02");
     page.picture("down").unwrap();
     let host = &stage.lab.backends[1];
     stage.nginx[1].launch(host).unwrap();
     await_state(page, "web-02", "active");
+}
 
+fn a_drain_is_seen(page: &mut Browser, balancer: &Balancer) {
     let drain = ["backend", "drain", "web/web-03", "--for", "1h", "--reason", "a test of its disk"];
-    stage.balancer.cli(&drain).unwrap().success().unwrap();
+    balancer.cli(&drain).unwrap().success().unwrap();
     await_state(page, "web-03", "drain");
-    let left = format!("document.querySelector('{} .part-since').textContent", row("web-03"));
-    let first = page.evaluate(&left).unwrap();
-    assert!(first.as_str().unwrap().starts_with("59m "), "{first}");
-    page.until("its time runs", &format!("{left} !== {first}")).unwrap();
-    let text = page.text(&row("web-03")).unwrap();
-    assert!(text.contains("drain") && text.contains("a test of its disk"), "{text}");
-    stage.balancer.cli(&["backend", "resume", "web-03"]).unwrap().success().unwrap();
+    let left = format!("{}.textContent", first(&format!("{} .part-since", row("web-03"))));
+    let then = page.evaluate(&left).unwrap();
+    assert!(then.as_str().unwrap().starts_with("59m "), "{then}");
+    page.until("its time runs", &format!("{left} !== {then}")).unwrap();
+    await_text(page, &row("web-03"), "drain.*a test of its disk");
+    balancer.cli(&["backend", "resume", "web-03"]).unwrap().success().unwrap();
     await_state(page, "web-03", "active");
+}
 
-    let edited =
-        format!("{}# by hand\n[verify]\nsurvive = 0\n", stage.balancer.configuration().unwrap());
-    stage.balancer.configure(&edited).unwrap();
-    page.until("an alert is shown", "!!document.querySelector('[data-alert=config-not-applied]')")
-        .unwrap();
-    page.until("it stands above all services", "document.querySelector('.alert').getBoundingClientRect().bottom < document.querySelector('.service').getBoundingClientRect().top").unwrap();
-    page.until(
-        "a screen reader is told",
-        "/alert: .*edited/.test(document.querySelector('#polite').textContent)",
-    )
-    .unwrap();
-    assert_eq!(page.errors().unwrap(), Vec::<String>::new());
-    assert_own(page);
+fn an_edit_is_told(page: &mut Browser, balancer: &Balancer) {
+    let text = balancer.configuration().unwrap();
+    balancer.configure(&format!("{text}\n[verify]\nsurvive = 0\n")).unwrap();
+    await_text(page, "[data-alert=config-not-applied]", "edited");
+    let place = |selector| format!("{}.getBoundingClientRect()", first(selector));
+    let above = format!("{}.bottom < {}.top", place(".alert"), place(".service"));
+    page.until("it stands above all services", &above).unwrap();
+    await_text(page, "#polite", "alert: .*edited");
+}
 
-    // The daemon dies: the page says since when it has heard nothing, and comes back by itself.
-    load.stop().unwrap();
-    stage.balancer.kill().unwrap();
-    page.until(
-        "it says that nobody answers",
-        "/^No answer since \\d\\d:\\d\\d:\\d\\d/.test(document.querySelector('#old').innerText)",
-    )
-    .unwrap();
+/// The page says since when it has heard nothing, and goes on by itself.
+fn the_daemon_dies_and_comes_back(page: &mut Browser, balancer: &mut Balancer) {
+    balancer.kill().unwrap();
+    await_text(page, "#old", "^No answer since \\d\\d:\\d\\d:\\d\\d");
     page.picture("lost").unwrap();
-    stage.balancer.run().unwrap();
-    page.until("it is live again", "document.documentElement.dataset.stream === 'live' && document.querySelector('#old').hidden").unwrap();
+    balancer.run().unwrap();
+    let live =
+        format!("{}.hidden && document.documentElement.dataset.stream === 'live'", first("#old"));
+    page.until("it is live again", &live).unwrap();
     await_state(page, "web-01", "active");
-    page.until(
-        "the new start is in the timeline",
-        "document.querySelectorAll('.event[data-kind=started]').length > 1",
-    )
-    .unwrap();
-    assert_eq!(page.evaluate("window.neverLoadedAgain").unwrap(), true);
+    let starts = "document.querySelectorAll('.event[data-kind=started]').length";
+    page.until("both starts are in the timeline", &format!("{starts} === 2")).unwrap();
 }
 
 /// The page asks nobody but the listener that it came from.
@@ -177,118 +172,103 @@ fn many_services_are_readable_by_everybody() {
     let balancer = Balancer::start(&lab, &settings).unwrap();
     let mut browser = look(&lab);
     let page = &mut browser;
-    let cards = "document.querySelectorAll('.service').length";
-    page.until("every service has its card", &format!("{cards} === {MANY}")).unwrap();
-    assert_eq!(
-        page.evaluate("document.querySelectorAll('.backend').length").unwrap(),
-        0,
-        "all are closed"
-    );
-
-    // One that needs attention comes first, and is the only one with trouble.
-    let drain = ["backend", "drain", "tenant-037/web-02", "--for", "30m", "--reason", "new memory"];
-    balancer.cli(&drain).unwrap().success().unwrap();
-    page.until(
-        "trouble comes first",
-        "document.querySelector('.service').dataset.service === 'tenant-037'",
-    )
-    .unwrap();
-    page.click("#troubled").unwrap();
-    page.until("only trouble is shown", &format!("{cards} === 1")).unwrap();
-    page.click("#troubled").unwrap();
+    await_count(page, ".service", MANY);
+    // All are closed: what is not seen costs nothing.
+    await_count(page, ".backend", 0);
+    trouble_comes_first(page, &balancer);
     page.fill("#filter", "tenant-01 1019/tcp").unwrap();
-    page.until("the filter leaves one", &format!("{cards} === 1")).unwrap();
+    await_count(page, ".service", 1);
     page.click("[data-service=tenant-019] h3 button").unwrap();
-    page.until("its backends are shown", "document.querySelectorAll('.backend').length === 3")
-        .unwrap();
+    await_count(page, ".backend", 3);
 
     walk(page);
     for (theme, name) in [("dark", "desktop-dark"), ("light", "desktop-light")] {
         page.select("#theme", theme).unwrap();
-        page.until(
-            "the colours are chosen",
-            &format!("getComputedStyle(document.body).colorScheme === '{theme}'"),
-        )
-        .unwrap();
+        let chosen = format!("getComputedStyle(document.body).colorScheme === '{theme}'");
+        page.until("the colours are chosen", &chosen).unwrap();
         assert_accessible(page, theme);
         page.picture(name).unwrap();
     }
     page.resize(360, 780).unwrap();
     assert_accessible(page, "phone");
     page.fill("#filter", "").unwrap();
-    page.until("all cards are back", &format!("{cards} === {MANY}")).unwrap();
+    await_count(page, ".service", MANY);
     page.click("#open-all").unwrap();
-    page.until("they are open", "document.querySelectorAll('.backend').length > 3").unwrap();
+    page.until("they open", "document.querySelectorAll('.backend').length > 3").unwrap();
     let width = page.evaluate("document.documentElement.scrollWidth").unwrap();
     assert_eq!(width, 360, "it scrolls to the side");
     page.picture("phone").unwrap();
+
+    let fetched = "fetch('docs/playbook/backend-down.html').then((answer) => answer.text())";
+    let playbook = page.evaluate(fetched).unwrap();
+    assert!(playbook.as_str().unwrap().contains("## What to do now"), "{playbook}");
     assert_eq!(page.errors().unwrap(), Vec::<String>::new());
     assert_own(page);
 }
 
-/// Goes through the page by the keyboard alone: every control is reached, and seen to be.
-fn walk(browser: &mut Browser) {
-    let wanted = browser
-        .evaluate(
-            "(() => {
-                const controls = [...document.querySelectorAll('a[href], button, input, select, [tabindex=\"0\"]')];
-                window.wanted = controls.filter((control) => (control.type !== 'radio' || control.checked)
-                    && control.checkVisibility());
-                document.activeElement.blur();
-                window.scrollTo(0, 0);
-                document.body.tabIndex = -1;
-                document.body.focus();
-                return window.wanted.length;
-            })()",
-        )
-        .unwrap();
-    let wanted = wanted.as_u64().unwrap();
-    assert!(wanted > 8, "only {wanted} controls");
-    let mut reached = std::collections::BTreeSet::new();
-    for _ in 0..=wanted {
-        browser.press("Tab").unwrap();
-        let found = browser
-            .evaluate(
-                "(() => {
-                    const focused = document.activeElement;
-                    const drawn = focused.type === 'radio' ? focused.nextElementSibling : focused;
-                    const place = drawn.getBoundingClientRect();
-                    const seen = getComputedStyle(drawn).outlineStyle !== 'none' && place.top >= 0;
-                    return [window.wanted.indexOf(focused), seen, focused.outerHTML.slice(0, 120)];
-                })()",
-            )
-            .unwrap();
-        if let Some(index) = found[0].as_u64() {
-            assert_eq!(found[1], true, "its focus cannot be seen: {}", found[2]);
-            if reached.is_empty() {
-                assert!(found[2].as_str().unwrap().contains("skip"), "{}", found[2]);
-            }
-            reached.insert(index);
-        }
-    }
-    assert_eq!(reached.len() as u64, wanted, "reached {reached:?} of {wanted}");
+fn await_count(page: &mut Browser, selector: &str, count: u16) {
+    let script = format!("document.querySelectorAll('{selector}').length === {count}");
+    page.until(&format!("there are {count} of {selector}"), &script).unwrap();
+}
 
-    let focus = |selector: &str| format!("document.querySelector('{selector}').focus()");
-    browser.evaluate(&focus("#event-pause")).unwrap();
-    browser.press("Space").unwrap();
-    browser
-        .until(
-            "the timeline pauses",
-            "document.querySelector('#event-pause').ariaPressed === 'true'",
-        )
-        .unwrap();
-    browser.press("Space").unwrap();
-    let button = "[data-service=tenant-019] h3 button";
-    browser.evaluate(&focus(button)).unwrap();
-    for expanded in ["false", "true"] {
-        browser.press("Enter").unwrap();
-        browser
-            .until(
-                "the card follows the key",
-                &format!("document.querySelector('{button}').ariaExpanded === '{expanded}'"),
-            )
-            .unwrap();
+fn trouble_comes_first(page: &mut Browser, balancer: &Balancer) {
+    let drain = ["backend", "drain", "tenant-037/web-02", "--for", "30m", "--reason", "new memory"];
+    balancer.cli(&drain).unwrap().success().unwrap();
+    let top = format!("{}.dataset.service === 'tenant-037'", first(".service"));
+    page.until("trouble comes first", &top).unwrap();
+    page.click("#troubled").unwrap();
+    await_count(page, ".service", 1);
+    page.click("#troubled").unwrap();
+}
+
+/// What can be reached by the keyboard, noted in the page; the focus goes to its beginning. Of radio buttons the
+/// one that is chosen stands for all.
+const CONTROLS: &str = r#"(() => {
+    const all = document.querySelectorAll('a[href], button, input, select, [tabindex="0"]');
+    const stands = (control) => control.type !== "radio" || control.checked;
+    window.controls = [...all].filter((control) => stands(control) && control.checkVisibility());
+    document.body.tabIndex = -1;
+    document.body.focus();
+    return window.controls.length;
+})()"#;
+/// Which of them has the focus, whether that is seen, and what it is.
+const FOCUSED: &str = r#"(() => {
+    const focused = document.activeElement;
+    const drawn = focused.type === "radio" ? focused.nextElementSibling : focused;
+    const seen = getComputedStyle(drawn).outlineStyle !== "none" && drawn.getBoundingClientRect().top >= 0;
+    return [window.controls.indexOf(focused), seen, focused.outerHTML.slice(0, 120)];
+})()"#;
+
+/// Goes through the page by the keyboard alone: every control is reached, and seen to be.
+fn walk(page: &mut Browser) {
+    let controls = page.evaluate(CONTROLS).unwrap().as_u64().unwrap();
+    assert!(controls > 8, "only {controls} controls");
+    let mut reached = BTreeSet::new();
+    for _ in 0..=controls {
+        page.press("Tab").unwrap();
+        let found = page.evaluate(FOCUSED).unwrap();
+        let what = found[2].as_str().unwrap();
+        let Some(index) = found[0].as_u64() else { continue };
+        assert_eq!(found[1], true, "its focus cannot be seen: {what}");
+        assert!(!reached.is_empty() || what.contains("skip"), "the first is {what}");
+        reached.insert(index);
     }
+    assert_eq!(reached.len() as u64, controls, "reached {reached:?} of {controls}");
+
+    for pressed in ["true", "false"] {
+        use_key(page, "#event-pause", "Space", "ariaPressed", pressed);
+    }
+    for expanded in ["false", "true"] {
+        use_key(page, "[data-service=tenant-019] h3 button", "Enter", "ariaExpanded", expanded);
+    }
+}
+
+/// Presses a key on a control, and waits for what that makes of it.
+fn use_key(page: &mut Browser, control: &str, key: &str, property: &str, value: &str) {
+    page.evaluate(&format!("{}.focus()", first(control))).unwrap();
+    page.press(key).unwrap();
+    let script = format!("{}.{property} === '{value}'", first(control));
+    page.until(&format!("{key} makes {property} {value}"), &script).unwrap();
 }
 
 #[test]
