@@ -1,6 +1,8 @@
 //! That the documentation holds together: every page is in the book, every link leads somewhere, every
 //! alert has its page of the playbook. What is in the reference is compared by `lb-user`'s own tests.
 
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail it, like the test")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -75,6 +75,7 @@ pub struct WindowFacts<'a> {
 
 /// A backend.
 #[derive(Clone, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct BackendFacts<'a> {
     /// Its number in the tables; `None` where it is in none.
     pub id: Option<BackendId>,

@@ -233,7 +233,7 @@ mod tests {
         let mut backend = BackendFacts { healthy: true, admitted: true, ..BackendFacts::default() };
         let mut past = Past::new(&backend, start);
         let at = |second| start + Duration::from_secs(second);
-        let recent = Duration::from_secs(60);
+        let recent = Duration::from_mins(1);
         for second in 0..6 {
             backend.healthy = second % 2 == 0;
             past.note(&backend, recent, at(second));

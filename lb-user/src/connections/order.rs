@@ -128,7 +128,9 @@ mod tests {
     fn ports(sort: Sort, reverse: bool, limit: usize) -> Vec<u16> {
         let directory = Directory::default();
         let mut top = Top::new(sort, reverse, limit, &directory);
-        connections().iter().for_each(|connection| top.offer(connection));
+        for connection in &connections() {
+            top.offer(connection);
+        }
         assert!(top.heap.len() <= limit);
         top.sorted().iter().map(|connection| connection.client.port() - 4000).collect()
     }

@@ -227,22 +227,22 @@ fn membership(before: &Config, after: &Config) -> Vec<Note> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{fmt::Write as _, path::Path};
 
     use super::*;
 
-    fn config(services: &[(&str, &[(&str, &str, u16)])]) -> Config {
+    /// A backend: its name, address and weight.
+    type Member = (&'static str, &'static str, u16);
+
+    fn config(services: &[(&str, &[Member])]) -> Config {
         let mut text = "[node]\ninterfaces = [\"eth0\"]\n".to_owned();
         for (index, (name, backends)) in services.iter().enumerate() {
-            text.push_str(&format!(
-                "[[service]]\nname = \"{name}\"\naddress = \"192.0.2.{}:80\"\n",
-                index + 1
-            ));
+            let address = format!("192.0.2.{}:80", index + 1);
+            write!(text, "[[service]]\nname = \"{name}\"\naddress = \"{address}\"\n").unwrap();
             for (name, address, weight) in *backends {
-                text.push_str(&format!(
-                    "[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n\
-                     weight = {weight}\n"
-                ));
+                write!(text, "[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n")
+                    .unwrap();
+                writeln!(text, "weight = {weight}").unwrap();
             }
         }
         Config::parse(&text, Path::new("evenkeel.toml")).unwrap().config

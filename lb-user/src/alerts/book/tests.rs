@@ -134,7 +134,9 @@ proptest! {
     ) {
         let mut play = Play::new();
         (0..=RAISE).for_each(|_| play.value(2.0));
-        values.iter().for_each(|value| play.value(*value));
+        for value in &values {
+            play.value(*value);
+        }
         prop_assert_eq!((play.rose.len(), play.cleared.len()), (1, 0));
     }
 
@@ -156,7 +158,9 @@ proptest! {
         values in prop::collection::vec(0.0_f64..3.0, 0..200),
     ) {
         let mut play = Play::new();
-        values.iter().for_each(|value| play.value(*value));
+        for value in &values {
+            play.value(*value);
+        }
         (0..=CLEAR).for_each(|_| play.value(0.0));
         prop_assert_eq!(play.raised().len(), 0);
         prop_assert_eq!(play.rose.len(), play.cleared.len());

@@ -66,7 +66,7 @@ async fn send(endpoint: &Endpoint, url: &str, body: Vec<u8>) -> Result<(), Failu
         return Ok(());
     }
     let text = Limited::new(answer.into_body(), MOST_ANSWER).collect().await;
-    let text = text.map(|text| text.to_bytes()).unwrap_or_default();
+    let text = text.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let text: String = String::from_utf8_lossy(&text)
         .trim()
         .chars()

@@ -19,7 +19,7 @@ pub(super) fn judge(found: &mut Vec<Finding>, service: &ServiceFacts<'_>, config
     let count = |fits: fn(&BackendFacts<'_>) -> bool| {
         service.backends.iter().filter(|backend| fits(backend)).count()
     };
-    let usable = count(|backend| backend.is_usable());
+    let usable = service.backends.iter().filter(|backend| backend.is_usable()).count();
     // Whoever is not judged yet may be up in a moment.
     if usable > 1 || count(|backend| backend.awaited && backend.admitted) > 0 {
         return;

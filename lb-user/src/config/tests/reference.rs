@@ -17,14 +17,13 @@ fn beside(shape: &Shape, key: &str) -> String {
         ("[service.limits]", "client_burst" | "client_prefix_v4" | "client_prefix_v6") => {
             "client_new_connections = 10"
         }
-        ("[service.health.agent]", "port") => "",
+        ("[service.health]", "kind") | ("[service.health.agent]", "port") => "",
         ("[service.health.agent]", "keep" | "timeout") => "port = 1\ninterval = \"2s\"",
         ("[service.health.agent]", _) => "port = 1",
         ("[[alerts.webhook]]" | "[[alerts.alertmanager]]", key) if key != "url" => {
             "url = \"http://127.0.0.1:9093\""
         }
         ("[[alerts.exec]]", key) if key != "command" => "command = [\"/bin/true\"]",
-        ("[service.health]", "kind") => "",
         ("[service.health]", _) => {
             return match *kinds_of(key).first().unwrap_or(&"tcp") {
                 "grpc" if key != "tls" => "kind = \"grpc\"\ntls = true".to_owned(),

@@ -115,7 +115,7 @@ pub const METRICS: &[Metric] = &[
         |observed, sink| {
             each_counted(observed, |labels, backend| {
                 sink(labels, gauge(backend.connections.open));
-            })
+            });
         },
     ),
     metric(
@@ -131,7 +131,7 @@ pub const METRICS: &[Metric] = &[
         WAY,
         "Bytes of IP packets that passed; in: towards the backend",
         |observed, sink| {
-            ways(observed, sink, |backend| (backend.bytes.inward, backend.bytes.outward))
+            ways(observed, sink, |backend| (backend.bytes.inward, backend.bytes.outward));
         },
     )
     .of("bytes"),
@@ -185,7 +185,7 @@ pub const METRICS: &[Metric] = &[
         BACKEND,
         "Time from a client's SYN to the backend's SYN-ACK, taken in the kernel; nat only",
         |observed, sink| {
-            each_counted(observed, |labels, backend| handshakes(labels, backend, sink))
+            each_counted(observed, |labels, backend| handshakes(labels, backend, sink));
         },
     )
     .of("seconds"),
@@ -362,7 +362,7 @@ pub const METRICS: &[Metric] = &[
         alerts::deliveries,
     ),
     metric("evenkeel_build", Kind::Info, &["version"], "The daemon's version", |observed, sink| {
-        sink(&[("version", &observed.status.daemon.version)], Value::Info)
+        sink(&[("version", &observed.status.daemon.version)], Value::Info);
     }),
     metric(
         "evenkeel_start_time",

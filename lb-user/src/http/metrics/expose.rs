@@ -1,4 +1,4 @@
-//! The exposition formats: OpenMetrics 1.0, and Prometheus' older text format 0.0.4 for who does not ask for
+//! The exposition formats: `OpenMetrics` 1.0, and Prometheus' older text format 0.0.4 for who does not ask for
 //! it. The library writes the first; in the second a family of counters is called as its samples are.
 
 use std::fmt;
@@ -24,7 +24,7 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// OpenMetrics where it is asked for by name, as Prometheus does.
+    /// `OpenMetrics` where it is asked for by name, as Prometheus does.
     pub(super) fn accepted(headers: &HeaderMap) -> Self {
         let values = headers.get_all(header::ACCEPT).iter();
         let mut kinds = values.filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
@@ -97,7 +97,7 @@ fn sample(family: &mut MetricEncoder<'_>, labels: &[Label<'_>], value: &Value<'_
     }
 }
 
-/// OpenMetrics in the older format.
+/// `OpenMetrics` in the older format.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let renamed = |name: &str| -> (&'static str, Option<&'static str>) {
