@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    io::{BufReader, Write as _},
     net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -266,7 +266,7 @@ fn a_program_is_told() {
     .unwrap();
     fs::remove_file(directory.path().join("hang")).unwrap();
     await_call("cleared");
-    eventually("it is well again", Duration::from_secs(60), || {
+    eventually("it is well again", Duration::from_mins(1), || {
         ensure!(problem().is_null(), "{}", problem());
         Ok(())
     })
