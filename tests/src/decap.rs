@@ -13,11 +13,14 @@ use crate::{
     netns::succeeded,
     pages::forwarding,
     process::Process,
-    topology::Host,
+    topology::{Family, Host, Lab},
     wait::{PATIENCE, eventually},
 };
 
 const START: Duration = Duration::from_secs(30);
+/// The balancer of the page.
+const EDGE4: &str = "10.0.0.1";
+const EDGE6: &str = "fd00::1";
 
 /// A running `evenkeel decap` on a backend's `eth0`. Dropping it detaches it.
 #[derive(Debug)]
@@ -26,15 +29,20 @@ pub struct Decap {
 }
 
 impl Decap {
-    /// Starts it on a backend by the command of a block of docs/forwarding.md, and waits until it is
-    /// attached. `directory` gets its log.
-    pub fn start(block: &str, host: &Host, directory: &Path) -> Result<Self> {
+    /// Starts it on a backend of `lab` by the command of a block of docs/forwarding.md, with the lab's
+    /// own balancer in the place of the page's, and waits until it is attached. `directory` gets its log.
+    pub fn start(block: &str, lab: &Lab, host: &Host, directory: &Path) -> Result<Self> {
         let lines = forwarding(block)?;
         let line = lines.first().context("no command")?;
         let mut words = line.split_whitespace();
         ensure!(words.next() == Some("evenkeel"), "{block} begins with {line}");
         let mut command = host.namespace.command(binary()?);
-        command.args(words).args(["-o", "json"]);
+        let own = |word: &str| match word {
+            EDGE4 => lab.inside(Family::V4).to_string(),
+            EDGE6 => lab.inside(Family::V6).to_string(),
+            word => word.to_owned(),
+        };
+        command.args(words.map(own)).args(["-o", "json"]);
         let mut process = Process::start(&format!("decap-{}", host.name), command, directory)?;
         eventually(&format!("decap on {} is attached", host.name), START, || {
             ensure!(process.ended()?.is_none(), "it ended: {}", process.tail());

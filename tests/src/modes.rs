@@ -118,7 +118,7 @@ impl Ground {
         }
         if matches!(mode, Mode::Ipip(_) | Mode::Gue(_)) {
             let block = if matches!(mode, Mode::Gue(_)) { "decap-gue" } else { "decap-ipip" };
-            let start = |host| Decap::start(block, host, directory.path());
+            let start = |host| Decap::start(block, &lab, host, directory.path());
             decaps = lab.backends.iter().map(start).collect::<Result<_>>()?;
         }
         if mode == Mode::Transparent && wiring == Wiring::Switched {

@@ -90,11 +90,12 @@ macro_rules! playbook {
 }
 
 /// The playbook's pages, in Markdown.
-const PLAYBOOK: [(&str, &str); 16] = playbook! {
+const PLAYBOOK: [(&str, &str); 17] = playbook! {
     "all-down",
     "backend-down",
     "config-not-applied",
     "connection-failures",
+    "daemon-down",
     "delivery-failed",
     "drift",
     "flapping",
