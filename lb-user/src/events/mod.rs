@@ -1,7 +1,7 @@
 //! Events: every change of membership, state, configuration and health, with who and why, in order.
 //!
 //! To note one takes a lock for an instant and never waits for a disk: the last few thousand are in
-//! memory, from where they are read and followed, and a thread of its own ([`store`]) puts them into the
+//! memory, from where they are read and followed, and a thread of its own (`store`) puts them into the
 //! state directory. A disk that takes nothing more is told, and is no reason to forget anything that
 //! memory has room for.
 

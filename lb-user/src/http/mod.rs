@@ -2,7 +2,7 @@
 //!
 //! Nothing can be changed by it, and nobody is asked who they are; it listens on the loopback unless the
 //! configuration says otherwise. However many readers there are, the controller is asked once for all of
-//! them ([`source`]).
+//! them (`source`).
 
 mod dashboard;
 pub mod metrics;

@@ -1,7 +1,7 @@
 //! `evenkeel top`: what the balancer does, in a terminal, as it happens.
 //!
-//! [`feed`] asks the daemon, [`app`] is the state and what keys and news make of it (pure), [`view`] turns it
-//! into a frame (pure), [`terminal`] writes what changed. Here they are tied together.
+//! `feed` asks the daemon, `app` is the state and what keys and news make of it (pure), `view` turns it
+//! into a frame (pure), `terminal` writes what changed. Here they are tied together.
 
 mod app;
 mod feed;

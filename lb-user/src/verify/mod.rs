@@ -2,8 +2,8 @@
 //!
 //! The program is loaded with tables of its own and attached nowhere; the kernel's test-run gives it the
 //! clients' packets (`traffic`) and transmits nothing (`engine`). What it did is judged by pure functions:
-//! [`statistics`](crate::statistics) on the shares, `load` on what backends carry, both put together by `judge`. Nothing here
-//! knows the daemon, or asks the host for routes: every backend counts as up and reachable.
+//! the crate's `statistics` on the shares, `load` on what backends carry, both put together by `judge`. Nothing
+//! here knows the daemon, or asks the host for routes: every backend counts as up and reachable.
 
 mod candidate;
 mod engine;
