@@ -5,6 +5,7 @@ mod alerts;
 mod client;
 pub mod configuration;
 mod connections;
+mod counters;
 pub mod events;
 mod groups;
 mod health;

@@ -2,9 +2,12 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
-use super::Decimal;
+use super::{
+    Decimal,
+    model::{human, human_option},
+};
 use crate::health::{ExecProbe, TlsCheck};
 
 /// When alerts rise, and where they go.
@@ -128,20 +131,5 @@ impl Default for Alerts {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.url.fmt(f)
-    }
-}
-
-fn human<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*duration))
-}
-
-#[expect(clippy::ref_option, reason = "serde gives the field by reference")]
-fn human_option<S: Serializer>(
-    duration: &Option<Duration>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    match duration {
-        Some(duration) => human(duration, serializer),
-        None => serializer.serialize_none(),
     }
 }

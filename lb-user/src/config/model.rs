@@ -435,12 +435,12 @@ impl Serialize for PortRange {
     }
 }
 
-fn human<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn human<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&humantime::format_duration(*duration))
 }
 
 #[expect(clippy::ref_option, reason = "serde gives the field by reference")]
-fn human_option<S: Serializer>(
+pub(super) fn human_option<S: Serializer>(
     duration: &Option<Duration>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

@@ -11,7 +11,7 @@ use super::{
     Controller, condition,
     look::FULL,
     probes::BackendKey,
-    windows::{Piece, SECONDS},
+    windows::{self, Imbalance, Piece, SECONDS},
 };
 use crate::{
     admin::AdminState,
@@ -22,9 +22,8 @@ use crate::{
     api::model::{Alert, Alerts, Interface},
     config::{Backend, Service, Tier},
     events::{Kind, Note},
-    health::{Health, Wants},
+    health::Health,
     plan::{BackendId, Index},
-    statistics::Sample,
 };
 
 /// Time between two looks at the windows at the least, and the part of the time that they may take at the
@@ -35,17 +34,8 @@ const DUTY: u32 = 50;
 /// How the connections of the services were shared out, as it was last looked at.
 #[derive(Debug, Default)]
 pub struct Balance {
-    windows: HashMap<String, [Option<Measured>; 3]>,
+    windows: HashMap<String, [Option<Imbalance>; 3]>,
     next: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Measured {
-    connections: u64,
-    index: f64,
-    variation: f64,
-    most: String,
-    fair: f64,
 }
 
 /// What the facts of all backends need.
@@ -90,16 +80,17 @@ impl Controller {
     }
 
     /// How each service's connections were shared out.
-    fn measure(&self) -> HashMap<String, [Option<Measured>; 3]> {
+    fn measure(&self) -> HashMap<String, [Option<Imbalance>; 3]> {
         let (totals, held) = (self.windows.totals(), self.applier.held().index());
         let services = self.loaded.config.services.iter();
         let measured = services.map(|service| {
             let of = |piece: &Piece| {
-                let ids = service.backends.iter().filter_map(|backend| {
-                    let (id, _) = held.backend(&service.name, &backend.name)?;
-                    Some((&*backend.name, piece.of(id)))
+                let backends = service.backends.iter();
+                let amounts = backends.map(|backend| {
+                    let known = held.backend(&service.name, &backend.name);
+                    known.map(|(id, _)| piece.of(id)).unwrap_or_default()
                 });
-                measured(ids.map(|(name, amount)| (name, amount.connections, amount.fair)))
+                windows::imbalance(&amounts.collect::<Vec<_>>())
             };
             (service.name.clone(), totals.each_ref().map(of))
         });
@@ -168,13 +159,16 @@ impl Controller {
         let mut windows = [None; 3];
         if let Some(measured) = sources.balance.windows.get(&service.name) {
             for ((window, measured), seconds) in windows.iter_mut().zip(measured).zip(SECONDS) {
-                *window = measured.as_ref().map(|measured| WindowFacts {
-                    seconds,
-                    connections: measured.connections,
-                    index: measured.index,
-                    variation: measured.variation,
-                    most: &measured.most,
-                    fair: measured.fair,
+                *window = measured.and_then(|measured| {
+                    Some(WindowFacts {
+                        seconds,
+                        connections: measured.connections,
+                        index: measured.index,
+                        variation: measured.variation,
+                        // A change of the members may have come in between.
+                        most: &service.backends.get(measured.most)?.name,
+                        fair: measured.fair,
+                    })
                 });
             }
         }
@@ -238,42 +232,12 @@ impl Controller {
         if self.condition.exceptions.state(key) != AdminState::Ready {
             return String::new();
         }
-        let mut why = Vec::new();
-        if let Some(ejection) = self.condition.watch.ejection(key, now) {
-            why.push(ejection.why.clone());
-        }
-        if self.condition.health(service, backend) == Health::Down {
-            let probe = self.monitor.reader().get(key);
-            let error = probe.and_then(|probe| probe.last_error);
-            why.push(error.unwrap_or_else(|| "its probes failed".to_owned()));
-        }
-        let agent = self.condition.agents.get(key).and_then(|agent| agent.report.as_ref());
-        if let Some(report) = agent.filter(|report| report.wants != Wants::Ready) {
-            why.push(format!("its agent says {report}"));
-        }
-        if let Some(lost) = self.unresolved.get(&backend.address.ip()) {
-            why.push(format!("its address {}", lost.why));
+        let mut why = self.reasons(service, backend, key, now);
+        if why.is_empty() && self.condition.health(service, backend) == Health::Down {
+            why.push("its probes failed".to_owned());
         }
         why.join("; ")
     }
-}
-
-/// How connections were shared out over backends, each with its name, its connections and those that its
-/// fair share was. `None` where there were none.
-fn measured<'a>(backends: impl Iterator<Item = (&'a str, u64, f64)>) -> Option<Measured> {
-    let due: Vec<_> = backends.filter(|(_, _, fair)| *fair > 0.0).collect();
-    let weights: Vec<f64> = due.iter().map(|(_, _, fair)| *fair).collect();
-    let counts: Vec<u64> = due.iter().map(|(_, count, _)| *count).collect();
-    let connections = counts.iter().sum();
-    if connections == 0 {
-        return None;
-    }
-    let sample = Sample { weights: &weights, counts: &counts, draws: 1.0 };
-    let over = sample.over_fair().into_iter().enumerate();
-    let (most, index) = over.max_by(|(_, one), (_, other)| one.total_cmp(other))?;
-    let fair = weights[most] / weights.iter().sum::<f64>();
-    let variation = sample.variation();
-    Some(Measured { connections, index, variation, most: due[most].0.to_owned(), fair })
 }
 
 /// What the events say of an alert.

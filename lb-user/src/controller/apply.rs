@@ -35,8 +35,8 @@ pub struct Applier {
     /// Services whose ring may be another than the one that is held: to write it, or what belongs to it,
     /// failed.
     unsure: BTreeSet<ServiceId>,
-    /// Goes up with every change of a ring.
-    revision: u64,
+    /// A number for each service that goes up with every change of its ring.
+    revisions: BTreeMap<ServiceId, u64>,
 }
 
 impl Applier {
@@ -55,7 +55,7 @@ impl Applier {
             node: None,
             prefixes: BTreeMap::new(),
             unsure: BTreeSet::new(),
-            revision: 0,
+            revisions: BTreeMap::new(),
         })
     }
 
@@ -64,9 +64,9 @@ impl Applier {
         &self.held
     }
 
-    /// A number that goes up with every change of a ring.
-    pub const fn revision(&self) -> u64 {
-        self.revision
+    /// A number that goes up with every change of a service's ring.
+    pub fn revision(&self, service: ServiceId) -> u64 {
+        self.revisions.get(&service).copied().unwrap_or(0)
     }
 
     /// The data path, to read counters.
@@ -241,8 +241,10 @@ impl Applier {
             .collect();
         // Until all that belongs to the ring is written, too.
         self.unsure.extend(moved.keys());
+        for id in moved.keys() {
+            *self.revisions.entry(*id).or_default() += 1;
+        }
         if !moved.is_empty() {
-            self.revision += 1;
             let rings: Vec<_> = moved.iter().map(|(id, ring)| (*id, *ring)).collect();
             self.dataplane.write_rings(&rings)?;
         }
@@ -281,7 +283,7 @@ impl Applier {
                 self.dataplane.remove_service(service.key)?;
             }
             if !service.ring.is_empty() || self.unsure.contains(&id) {
-                self.revision += 1;
+                *self.revisions.entry(id).or_default() += 1;
                 self.dataplane.write_ring(id, &Ring::default())?;
                 self.unsure.remove(&id);
             }

@@ -65,8 +65,9 @@ impl Controller {
         let counters = self.read_counters();
         let opened = counters.iter().map(|(id, raw)| (*id, raw.opened)).collect();
         self.meter.observe(began, opened);
-        let (held, revision) = (self.applier.held(), self.applier.revision());
-        self.windows.observe(began, &counters, held, revision);
+        let applier = &self.applier;
+        let revision = |service| applier.revision(service);
+        self.windows.observe(began, &counters, applier.held(), revision);
         let ejected = self.watch_failures(&counters, began);
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= began);
         let returned = self.condition.watch.returned(last, began);

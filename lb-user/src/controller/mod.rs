@@ -22,8 +22,10 @@ mod probes;
 mod pulse;
 mod ramp;
 mod report;
+mod retired;
 mod start;
 mod sweep;
+mod ways;
 mod windows;
 
 use std::{
@@ -35,9 +37,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lb_common::net::Hop;
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 pub(crate) use self::apply::Applier;
 pub use self::{
@@ -51,7 +52,9 @@ use self::{
     condition::{Clock, Condition},
     load::Meter,
     probes::BackendKey,
+    retired::Retired,
     sweep::Swept,
+    ways::Lost,
 };
 use crate::{
     admin::{AdminState, store},
@@ -67,8 +70,8 @@ use crate::{
     health::{self, AgentChange, Agents, Health, Monitor},
     http,
     loader::{Grip, Interfaces, Sizes},
-    nexthop::{self, Resolver, Unresolved},
-    plan::{self, BackendId, Facts, ServiceId, Tables, Way},
+    nexthop::{self, Resolver},
+    plan::{self, Facts, Tables, Way},
 };
 
 /// How long neighbours may take to answer before that is news, and before a daemon that starts goes
@@ -162,14 +165,6 @@ pub struct Controller {
     http: http::Handle,
 }
 
-/// A backend's address that no way leads to.
-struct Lost {
-    why: Unresolved,
-    since: Instant,
-    /// Whether the log has it: a neighbour that answers at once is not worth a line.
-    said: bool,
-}
-
 /// Where what happens comes from.
 struct Sources {
     health: mpsc::Receiver<health::Change<BackendKey>>,
@@ -189,13 +184,6 @@ enum Event {
     Attached,
     Look,
     ConfigurationDue,
-}
-
-/// Since when ids wait for their last connection.
-#[derive(Default)]
-struct Retired {
-    services: HashMap<ServiceId, Instant>,
-    backends: HashMap<BackendId, Instant>,
 }
 
 impl Controller {
@@ -469,100 +457,5 @@ impl Controller {
         }
         self.condition.note_change(&key);
         self.condition.health.insert(key, to);
-    }
-
-    fn note_next_hop(&mut self, update: nexthop::Update) {
-        match update.next_hop {
-            Ok(next_hop) => {
-                if self.unresolved.remove(&update.target).is_some_and(|lost| lost.said) {
-                    self.note_way(update.target, None);
-                }
-                let hop = Hop {
-                    interface: next_hop.ifindex,
-                    source: next_hop.source_mac,
-                    destination: next_hop.destination_mac,
-                };
-                let source = next_hop.preferred_source;
-                self.ways.insert(update.target, Way { hop, source, mtu: next_hop.mtu });
-                info!(backend = %update.target, "reached by {next_hop}");
-            }
-            Err(why) => {
-                // Its source stays: connections wait for the way, they do not move.
-                if let Some(way) = self.ways.get_mut(&update.target) {
-                    way.hop = Hop::default();
-                }
-                self.unresolved
-                    .insert(update.target, Lost { why, since: Instant::now(), said: false });
-            }
-        }
-    }
-
-    /// Notes which ids wait for their last connection.
-    fn note_retired(&mut self) {
-        let (held, now) = (self.applier.held(), Instant::now());
-        let retired = &mut self.retired;
-        for (id, service) in &held.services {
-            if service.live {
-                retired.services.remove(id);
-            } else {
-                retired.services.entry(*id).or_insert(now);
-            }
-        }
-        for (id, backend) in &held.backends {
-            if backend.live {
-                retired.backends.remove(id);
-            } else {
-                retired.backends.entry(*id).or_insert(now);
-            }
-        }
-    }
-
-    /// Warns of addresses that no way has led to for a while.
-    fn say_what_is_lost(&mut self) {
-        let mut news = Vec::new();
-        for (target, lost) in &mut self.unresolved {
-            if !lost.said && lost.since.elapsed() >= SETTLING {
-                warn!(backend = %target, "no way there: it {}", lost.why);
-                lost.said = true;
-                news.push((*target, lost.why.to_string()));
-            }
-        }
-        for (target, why) in news {
-            self.note_way(target, Some(&why));
-        }
-    }
-
-    /// Frees the ids whose last connection is gone.
-    fn note_swept(&mut self, swept: &Swept) {
-        self.entries = swept.census.entries;
-        for correction in &swept.corrections {
-            self.tell_corrected(correction);
-        }
-        self.say_what_is_lost();
-        self.note_host();
-        let before = |since: &Instant| *since < swept.began;
-        let mut freed = self.applier.held().clone();
-        for (id, since) in &self.retired.services {
-            if before(since) && !swept.census.by_service.contains_key(id) {
-                freed.services.remove(id);
-            }
-        }
-        for (id, since) in &self.retired.backends {
-            if before(since)
-                && !swept.census.by_backend.contains_key(id)
-                && let Some(entry) = freed.backends.remove(id)
-            {
-                info!(backend = entry.label(), "removed backend has no connection left");
-            }
-        }
-        if freed != *self.applier.held() {
-            if let Err(error) = self.applier.apply(&freed) {
-                error!("the data path is behind: {error:#}");
-            }
-            let held = self.applier.held();
-            self.retired.services.retain(|id, _| held.services.contains_key(id));
-            self.retired.backends.retain(|id, _| held.backends.contains_key(id));
-            self.follow_configuration();
-        }
     }
 }

@@ -10,6 +10,7 @@ use lb_common::counters::BackendCounters as Raw;
 
 use super::{
     Controller, Lost, condition,
+    probes::BackendKey,
     windows::{self, Piece},
 };
 use crate::{
@@ -165,24 +166,7 @@ impl Controller {
         let exception = self.condition.exceptions.get(&key);
         let mut reason: Vec<_> =
             exception.map(|exception| exception.reason.clone()).into_iter().collect();
-        if let Some(ejection) = self.condition.watch.ejection(&key, now) {
-            reason.push(ejection.why.clone());
-        }
-        if health != Health::Up
-            && let Some(probe) = &probe
-        {
-            reason.extend(probe.last_error.clone());
-            reason.extend(probe.held.map(|held| held.to_string()));
-        }
-        let agent = self.condition.agents.get(&key);
-        if let Some(report) = agent.and_then(|agent| agent.report.as_ref())
-            && report.wants != Wants::Ready
-        {
-            reason.push(format!("its agent says {report}"));
-        }
-        if let Some(Lost { why, .. }) = self.unresolved.get(&backend.address.ip()) {
-            reason.push(format!("its address {why}"));
-        }
+        reason.extend(self.reasons(service, backend, &key, now));
         #[expect(clippy::cast_precision_loss, reason = "a ring has at most 2^20 slots")]
         let share = if all == 0 { 0.0 } else { slots as f64 / all as f64 };
         Ok(BackendStatus {
@@ -199,7 +183,7 @@ impl Controller {
             open: id.map_or(Ok(0), |id| self.raw(id).map(|raw| raw.open()))?,
             max_connections: backend.max_connections,
             reason: reason.join("; "),
-            agent: agent.map(ToString::to_string),
+            agent: self.condition.agents.get(&key).map(ToString::to_string),
             health_seconds: probe.as_ref().map(|probe| probe.stands.elapsed().as_secs()),
             since_change_seconds: self
                 .condition
@@ -211,6 +195,35 @@ impl Controller {
                 .and_then(|probe| probe.latency)
                 .map(|latency| latency.as_secs_f64() * 1000.0),
         })
+    }
+
+    /// What stands in the way of a backend, beside people: the kernel's, the probes', its agent's and the
+    /// network's reasons.
+    pub(super) fn reasons(
+        &self,
+        service: &Service,
+        backend: &Backend,
+        key: &BackendKey,
+        now: Instant,
+    ) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Some(ejection) = self.condition.watch.ejection(key, now) {
+            reasons.push(ejection.why.clone());
+        }
+        if self.condition.health(service, backend) != Health::Up
+            && let Some(probe) = self.monitor.reader().get(key)
+        {
+            reasons.extend(probe.last_error);
+            reasons.extend(probe.held.map(|held| held.to_string()));
+        }
+        let agent = self.condition.agents.get(key).and_then(|agent| agent.report.as_ref());
+        if let Some(report) = agent.filter(|report| report.wants != Wants::Ready) {
+            reasons.push(format!("its agent says {report}"));
+        }
+        if let Some(Lost { why, .. }) = self.unresolved.get(&backend.address.ip()) {
+            reasons.push(format!("its address {why}"));
+        }
+        reasons
     }
 
     /// The counters.

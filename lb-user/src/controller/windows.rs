@@ -30,16 +30,30 @@ pub const SECONDS: [u64; 3] = [10, 60, 600];
 /// What came to a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Amount {
-    /// Connections that it was given.
-    pub connections: u64,
+    connections: u64,
     /// Connections that its fair share was.
-    pub fair: f64,
+    fair: f64,
     bytes: u64,
     packets: u64,
     refused: u64,
     unanswered: u64,
     reset: u64,
     handshakes: [u32; HANDSHAKE_BUCKETS],
+}
+
+/// How far the backends' shares of connections stray from the fair ones.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Imbalance {
+    /// Connections that it rests on.
+    pub connections: u64,
+    /// The largest share over its fair share.
+    pub index: f64,
+    /// The coefficient of variation of the shares over the fair ones.
+    pub variation: f64,
+    /// Whose share that is, by its place in the list.
+    pub most: usize,
+    /// The fair share of that one, 0 to 1.
+    pub fair: f64,
 }
 
 /// What came in a stretch of time.
@@ -54,8 +68,8 @@ pub struct Piece {
 pub struct Windows {
     last: HashMap<BackendId, BackendCounters>,
     last_at: Option<Instant>,
-    shares: HashMap<ServiceId, HashMap<BackendId, f64>>,
-    revision: u64,
+    /// The rings' shares, each with the revision of the ring that they are of.
+    shares: HashMap<ServiceId, (u64, HashMap<BackendId, f64>)>,
     /// Not a whole piece yet.
     current: Piece,
     short: VecDeque<Piece>,
@@ -67,13 +81,13 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// Notes what the counters are. `revision` is another one when a ring of the tables has changed.
+    /// Notes what the counters are. The `revision` of a service is another one when its ring has changed.
     pub fn observe(
         &mut self,
         now: Instant,
         counters: &HashMap<BackendId, BackendCounters>,
         tables: &Tables,
-        revision: u64,
+        revision: impl Fn(ServiceId) -> u64,
     ) {
         let mut grown = HashMap::new();
         for (id, counters) in counters {
@@ -88,12 +102,14 @@ impl Windows {
         self.current.covers += self.last_at.map_or(Duration::ZERO, |last| now.duration_since(last));
         self.last_at = Some(now);
         self.note_fair(&mut grown, tables);
-        if revision != self.revision {
-            self.shares.clear();
-            self.revision = revision;
-        }
+        let is_live = |id: &ServiceId| tables.services.get(id).is_some_and(|service| service.live);
+        self.shares.retain(|id, _| is_live(id));
         for (id, service) in tables.services.iter().filter(|(_, service)| service.live) {
-            self.shares.entry(*id).or_insert_with(|| service.ring.shares());
+            let revision = revision(*id);
+            let known = self.shares.get(id).map(|(revision, _)| *revision);
+            if known != Some(revision) {
+                self.shares.insert(*id, (revision, service.ring.shares()));
+            }
         }
         self.current.add(&Piece { amounts: grown, covers: Duration::ZERO });
         if self.current.covers >= PIECE {
@@ -110,7 +126,7 @@ impl Windows {
             }
         }
         for (service, came) in came {
-            let Some(shares) = self.shares.get(&service) else { continue };
+            let Some((_, shares)) = self.shares.get(&service) else { continue };
             for (id, share) in shares {
                 grown.entry(*id).or_default().fair += real(came) * share;
             }
@@ -238,12 +254,8 @@ impl Piece {
         let (connections, bytes, errors) =
             (total(|a| a.connections), total(|a| a.bytes), total(Amount::errors));
         let due: f64 = amounts.iter().map(|amount| amount.fair).sum();
+        let imbalance = imbalance(&amounts);
         let part = |of: u64, all: u64| if all == 0 { 0.0 } else { real(of) / real(all) };
-        let shares: Vec<_> = amounts.iter().filter(|amount| amount.fair > 0.0).collect();
-        let weights: Vec<f64> = shares.iter().map(|amount| amount.fair).collect();
-        let counts: Vec<u64> = shares.iter().map(|amount| amount.connections).collect();
-        let sample = Sample { weights: &weights, counts: &counts, draws: 1.0 };
-        let is_measured = counts.iter().any(|count| *count > 0);
         let backend = |((name, _), amount): (&(&str, Option<BackendId>), &Amount)| WindowBackend {
             name: (*name).to_owned(),
             connections: amount.connections,
@@ -264,11 +276,28 @@ impl Piece {
             seconds,
             covers: self.covers.as_secs_f64(),
             connections,
-            index: is_measured.then(|| sample.max_over_fair()),
-            variation: is_measured.then(|| sample.variation()),
+            index: imbalance.map(|imbalance| imbalance.index),
+            variation: imbalance.map(|imbalance| imbalance.variation),
             backends: backends.iter().zip(&amounts).map(backend).collect(),
         }
     }
+}
+
+/// How connections were shared out over backends; `None` where none came to those that were due some.
+#[must_use]
+pub fn imbalance(amounts: &[Amount]) -> Option<Imbalance> {
+    let due: Vec<_> = amounts.iter().enumerate().filter(|(_, amount)| amount.fair > 0.0).collect();
+    let weights: Vec<f64> = due.iter().map(|(_, amount)| amount.fair).collect();
+    let counts: Vec<u64> = due.iter().map(|(_, amount)| amount.connections).collect();
+    let connections = counts.iter().sum();
+    if connections == 0 {
+        return None;
+    }
+    let sample = Sample { weights: &weights, counts: &counts, draws: 1.0 };
+    let over = sample.over_fair().into_iter().enumerate();
+    let (most, index) = over.max_by(|(_, one), (_, other)| one.total_cmp(other))?;
+    let fair = weights[most] / weights.iter().sum::<f64>();
+    Some(Imbalance { connections, index, variation: sample.variation(), most: due[most].0, fair })
 }
 
 /// The windows of a service, whose backends are these.

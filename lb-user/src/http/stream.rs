@@ -28,6 +28,7 @@ use crate::{
         model::{BackendCounters, Counters},
     },
     events::{Events, Filter, Follower},
+    overview::Rate,
 };
 
 /// How many may look on at once: each keeps a connection.
@@ -62,21 +63,6 @@ struct Rates<'a> {
     seconds: f64,
     /// By the names of services and their backends.
     services: BTreeMap<&'a str, BTreeMap<&'a str, Rate>>,
-}
-
-/// What came to a backend, a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
-struct Rate {
-    /// New connections.
-    connections: f64,
-    /// Bytes of IP packets towards the backend.
-    in_bytes: f64,
-    /// Bytes of IP packets towards the clients.
-    out_bytes: f64,
-    /// Packets, both ways.
-    packets: f64,
-    /// Connections refused, unanswered and reset.
-    errors: f64,
 }
 
 impl Live {
@@ -156,25 +142,6 @@ impl<'a> Rates<'a> {
             at: humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
             seconds,
             services: services.collect(),
-        }
-    }
-}
-
-impl Rate {
-    fn between(old: &BackendCounters, new: &BackendCounters, seconds: f64) -> Self {
-        #[expect(clippy::cast_precision_loss, reason = "a rate is shown in a few digits")]
-        let rate = |of: fn(&BackendCounters) -> u64| {
-            of(new).saturating_sub(of(old)) as f64 / seconds.max(1e-3)
-        };
-        Self {
-            connections: rate(|backend| backend.connections.total),
-            in_bytes: rate(|backend| backend.bytes.inward),
-            out_bytes: rate(|backend| backend.bytes.outward),
-            packets: rate(|backend| backend.packets.inward + backend.packets.outward),
-            errors: rate(|backend| {
-                let failures = backend.failures;
-                failures.refused + failures.unanswered + failures.reset
-            }),
         }
     }
 }

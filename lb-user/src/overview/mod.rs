@@ -1,5 +1,9 @@
-//! What of a status is wrong, and how wrong: for whoever looks at `status` or `top`. Pure.
+//! What of a status is wrong, and how wrong, and what comes in a second: for whoever looks at `status`, `top` or
+//! the dashboard. Pure.
 
+mod rate;
+
+pub use self::rate::Rate;
 use crate::{
     admin::AdminState,
     alerts::Severity,

@@ -57,7 +57,7 @@ impl Scene {
 
     fn look(&mut self) {
         let Self { windows, counters, tables, revision, now } = self;
-        windows.observe(*now, counters, tables, *revision);
+        windows.observe(*now, counters, tables, |_| *revision);
     }
 
     /// Passes seconds in which connections come to the backends, as many to each in every second.

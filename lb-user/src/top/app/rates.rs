@@ -6,37 +6,13 @@ use std::{
 };
 
 use crate::api::model::{BackendCounters, Counters};
+pub use crate::overview::Rate;
 
 /// How many rates of new connections are remembered of each backend: more than a sparkline shows.
 const REMEMBERED: usize = 120;
 
 /// A service by its name and none, or a backend by both.
 pub type Key = (String, Option<String>);
-
-/// What passed in a second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Rate {
-    /// New connections.
-    pub connections: f64,
-    /// Bytes towards the backend.
-    pub bytes_in: f64,
-    /// Bytes towards clients.
-    pub bytes_out: f64,
-    /// Packets, both ways.
-    pub packets: f64,
-    /// Connections that were refused, not answered or reset.
-    pub errors: f64,
-}
-
-impl std::ops::AddAssign for Rate {
-    fn add_assign(&mut self, other: Self) {
-        self.connections += other.connections;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.packets += other.packets;
-        self.errors += other.errors;
-    }
-}
 
 /// The rates of everything.
 #[derive(Debug, Default)]
@@ -95,28 +71,12 @@ fn between(old: &Counters, new: &Counters, seconds: f64) -> HashMap<Key, Rate> {
             let before = before
                 .and_then(|before| before.backends.iter().find(|old| old.name == backend.name));
             // What was not there before has counted from 0, but since when, nobody knows.
-            let rate = before.map_or_else(Rate::default, |old| rate(old, backend, seconds));
+            let rate =
+                before.map_or_else(Rate::default, |old| Rate::between(old, backend, seconds));
             sum += rate;
             rates.insert((service.name.clone(), Some(backend.name.clone())), rate);
         }
         rates.insert((service.name.clone(), None), sum);
     }
     rates
-}
-
-fn rate(old: &BackendCounters, new: &BackendCounters, seconds: f64) -> Rate {
-    // Counters that went back are those of a new data path.
-    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
-    let per_second =
-        |of: fn(&BackendCounters) -> u64| of(new).saturating_sub(of(old)) as f64 / seconds;
-    Rate {
-        connections: per_second(|counters| counters.connections.total),
-        bytes_in: per_second(|counters| counters.bytes.inward),
-        bytes_out: per_second(|counters| counters.bytes.outward),
-        packets: per_second(|counters| counters.packets.inward + counters.packets.outward),
-        errors: per_second(|counters| {
-            let failures = counters.failures;
-            failures.refused + failures.unanswered + failures.reset
-        }),
-    }
 }

@@ -1,0 +1,72 @@
+//! Ids of services and backends that are configured no longer: they are free when a walk over the whole
+//! connection table, begun after they were retired, found no entry of theirs.
+
+use std::{collections::HashMap, time::Instant};
+
+use tracing::{error, info};
+
+use super::{Controller, sweep::Swept};
+use crate::plan::{BackendId, ServiceId};
+
+/// Since when ids wait for their last connection.
+#[derive(Default)]
+pub struct Retired {
+    services: HashMap<ServiceId, Instant>,
+    backends: HashMap<BackendId, Instant>,
+}
+
+impl Controller {
+    /// Notes which ids wait for their last connection.
+    pub(super) fn note_retired(&mut self) {
+        let (held, now) = (self.applier.held(), Instant::now());
+        let retired = &mut self.retired;
+        for (id, service) in &held.services {
+            if service.live {
+                retired.services.remove(id);
+            } else {
+                retired.services.entry(*id).or_insert(now);
+            }
+        }
+        for (id, backend) in &held.backends {
+            if backend.live {
+                retired.backends.remove(id);
+            } else {
+                retired.backends.entry(*id).or_insert(now);
+            }
+        }
+    }
+
+    /// Frees the ids whose last connection is gone.
+    pub(super) fn note_swept(&mut self, swept: &Swept) {
+        self.entries = swept.census.entries;
+        for correction in &swept.corrections {
+            self.tell_corrected(correction);
+        }
+        self.say_what_is_lost();
+        self.note_host();
+        let before = |since: &Instant| *since < swept.began;
+        let mut freed = self.applier.held().clone();
+        for (id, since) in &self.retired.services {
+            if before(since) && !swept.census.by_service.contains_key(id) {
+                freed.services.remove(id);
+            }
+        }
+        for (id, since) in &self.retired.backends {
+            if before(since)
+                && !swept.census.by_backend.contains_key(id)
+                && let Some(entry) = freed.backends.remove(id)
+            {
+                info!(backend = entry.label(), "removed backend has no connection left");
+            }
+        }
+        if freed != *self.applier.held() {
+            if let Err(error) = self.applier.apply(&freed) {
+                error!("the data path is behind: {error:#}");
+            }
+            let held = self.applier.held();
+            self.retired.services.retain(|id, _| held.services.contains_key(id));
+            self.retired.backends.retain(|id, _| held.backends.contains_key(id));
+            self.follow_configuration();
+        }
+    }
+}
