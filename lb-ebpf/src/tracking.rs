@@ -23,6 +23,13 @@ pub const fn asks(flags: Flags) -> bool {
     flags.syn() && !flags.ack()
 }
 
+/// Whether a packet is of a connection whose handshake is over, as each of those is (RFC 9293, 3.5.2).
+#[inline(always)]
+#[must_use]
+pub const fn goes_on(flags: Flags) -> bool {
+    flags.ack() && !flags.syn()
+}
+
 /// Whether an acknowledgement is one of the backend's SYN, whose number is `answer`, or of the
 /// little that may have followed it at once. A spoofed client does not know the number. Both are in
 /// network order.

@@ -28,6 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::store,
+    announce::{self, Announcer},
     api::{
         self, Peer, Socket,
         configuration::{Reload, take_up},
@@ -252,6 +253,7 @@ async fn control(
     }
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let (http, readers) = http::listener();
+    let announcer = Announcer::start(&paths.state_dir);
     let connections =
         Arc::new(Connections { table: connections, programs, capacity: sizes.connections });
     let table = Arc::clone(&connections);
@@ -265,6 +267,7 @@ async fn control(
         interfaces: node.interfaces,
         events: events.clone(),
         connections,
+        announcer: announcer.clone(),
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
@@ -285,7 +288,7 @@ async fn control(
     }
     controller.follow_interfaces(attachments.keep(events.clone()).await);
     let (commands, queue) = mpsc::channel(64);
-    let stop = stop_signal(events.clone()).map_err(StartFailed::Later)?;
+    let stop = stop_signal(events.clone(), announcer).map_err(StartFailed::Later)?;
     info!(
         version = env!("CARGO_PKG_VERSION"),
         socket = %paths.socket.display(),
@@ -299,7 +302,6 @@ async fn control(
     tokio::spawn(reload_on(reloads, commands.downgrade()));
     tokio::spawn(manager::tell(commands.downgrade()));
     let served = api::serve(socket, commands, events, table, stop).await;
-    manager::stopping();
     // The last sender went with the server, so the controller ends.
     let ended = control.await.context("the controller ended by itself");
     drop(fs::remove_file(&paths.socket));
@@ -324,8 +326,12 @@ async fn reload_on(mut signals: Hangups, commands: mpsc::WeakSender<Command>) {
     }
 }
 
-/// Resolves at SIGTERM or SIGINT; those who follow the events are told, and sent home.
-fn stop_signal(events: Events) -> Result<impl Future<Output = ()> + Send + 'static> {
+/// Resolves at SIGTERM or SIGINT, once what is announced is withdrawn; those who follow the events are told,
+/// and sent home.
+fn stop_signal(
+    events: Events,
+    announcer: Announcer,
+) -> Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     Ok(async move {
@@ -333,6 +339,9 @@ fn stop_signal(events: Events) -> Result<impl Future<Output = ()> + Send + 'stat
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         };
+        manager::stopping();
+        // While the data path, and whoever asks, is served: traffic leaves before anything else does.
+        announcer.stop().await;
         let message = format!("evenkeel stops at {signal}; the data path goes on");
         events.note(Note::new(Kind::Stopped, message).because(signal));
         events.end();
@@ -348,5 +357,10 @@ pub fn detach(paths: &Paths) -> Result<Vec<String>> {
     let _lock = lock(&paths.state_dir)?;
     let pins = Pins::new(&paths.bpffs);
     let _pins_lock = if pins.root().exists() { Some(pins.lock()?) } else { None };
+    // First: nobody shall send here what is not balanced any more.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    for address in runtime.block_on(announce::clean_up(&paths.state_dir))? {
+        info!(%address, "withdrawn: a daemon that crashed had left it announced");
+    }
     pins.remove_all()
 }

@@ -9,6 +9,7 @@
 
 pub mod admin;
 pub mod alerts;
+pub mod announce;
 pub mod api;
 pub mod bpf;
 pub mod cli;

@@ -70,7 +70,7 @@ pub fn ask<F: Tables>(
     scratch.client = client;
     scratch.known = u32::from(known);
     scratch.asks = if transport.protocol == TCP && !tracking::asks(transport.flags) {
-        asks::BELONGS
+        if tracking::goes_on(transport.flags) { asks::MOVED } else { asks::BELONGS }
     } else if !transport.is_there {
         asks::FOLLOWS
     } else {

@@ -53,12 +53,16 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
 
     // Asked before the flags are: a port without a service is the host's own.
     let service = service_of::<F>(&scratch.flow).ok_or(Verdict::PASS_NO_SERVICE)?;
-    match scratch.asks {
-        asks::OPENS => {}
+    let moved = match scratch.asks {
+        asks::OPENS => false,
+        asks::MOVED => true,
         asks::FOLLOWS => return Err(Verdict::DROP_FRAGMENT),
         _ => return Err(Verdict::PASS_NO_CONNECTION),
-    }
+    };
     let settings = maps::settings(service).ok_or(Verdict::DROP_INTERNAL)?;
+    if moved && !schedule::is_alike_everywhere(settings) {
+        return Err(Verdict::PASS_NO_CONNECTION);
+    }
     if attempt.number == 0 {
         guard::admit::<F>(service, settings, &scratch.flow.source)?;
     }
@@ -77,8 +81,9 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
         maps::add_open(backend, -1);
     }
     let entered = entered?;
-    // Taken meanwhile: another CPU got a copy of the same packet, its connection counts.
-    Ok(Step::next(if entered { Next::OPENED } else { Next::GOES_ON }))
+    // Taken meanwhile: another CPU got a copy of the same packet, its connection counts. One that another
+    // edge opened goes on in any case: its packet may be its last.
+    Ok(Step::next(if entered && !moved { Next::OPENED } else { Next::GOES_ON }))
 }
 
 /// Which attempt to connect this is, and who had the one before.
@@ -100,8 +105,9 @@ fn enter<F: Tables>(
     let flow = scratch.flow;
     let place = unconfirmed::take::<F>(&flow, scratch)?;
     let nat = settings.forwarding == forwarding::NAT;
-    // Where answers do not pass here, the first packet counts as answered.
-    let answered = if nat { 0 } else { state::ANSWERED };
+    // Where answers do not pass here, the first packet counts as answered; one that goes on is yet to be
+    // followed, which says so.
+    let answered = if nat || scratch.asks == asks::MOVED { 0 } else { state::ANSWERED };
     let bits = settings.forwarding << state::FORWARDING_SHIFT
         | attempt.number << state::ATTEMPTS_SHIFT
         | answered;

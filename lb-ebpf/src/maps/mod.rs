@@ -159,6 +159,8 @@ pub mod asks {
     pub const BELONGS: u32 = 2;
     /// It is a fragment after the first.
     pub const FOLLOWS: u32 = 3;
+    /// It belongs to one that another edge may know.
+    pub const MOVED: u32 = 4;
 }
 
 /// Whose scratch room it is: before Linux 6.11 a packet could interrupt a test-run.

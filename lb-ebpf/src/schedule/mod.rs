@@ -12,7 +12,7 @@ use lb_common::{
     backend::flags::ACTIVE,
     connection::Flow,
     hash, ring,
-    service::{ServiceSettings, scheduler},
+    service::{ServiceSettings, forwarding, scheduler},
     verdict::Verdict,
 };
 
@@ -66,6 +66,13 @@ pub fn pick<F: Tables>(
         }
     }
     any::<F>(service, settings, length, hash, avoid)
+}
+
+/// Whether every edge chooses the same backend for a flow, whenever it is asked: then a connection that
+/// another edge opened goes on here. Not through NAT, whose source ports only one edge knows.
+#[inline(always)]
+pub const fn is_alike_everywhere(settings: &ServiceSettings) -> bool {
+    settings.scheduler == scheduler::MAGLEV && settings.forwarding != forwarding::NAT
 }
 
 /// Any backend that has room, `avoid` last.

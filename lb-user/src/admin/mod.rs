@@ -137,26 +137,43 @@ impl Exception {
     }
 }
 
+/// This node, while people do not want traffic here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeDrain {
+    /// Since when.
+    pub since: SystemTime,
+    /// Until when; `None`: until somebody resumes it.
+    pub until: Option<SystemTime>,
+    /// Why, in the words of who asked.
+    pub reason: String,
+    /// Who asked.
+    pub by: Peer,
+}
+
 /// Every exception there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Exceptions(BTreeMap<Key, Exception>);
+pub struct Exceptions {
+    backends: BTreeMap<Key, Exception>,
+    /// The node's own.
+    pub node: Option<NodeDrain>,
+}
 
 impl Exceptions {
     /// What people decided about a backend.
     #[must_use]
     pub fn state(&self, key: &Key) -> AdminState {
-        self.0.get(key).map_or(AdminState::Ready, |exception| exception.state)
+        self.backends.get(key).map_or(AdminState::Ready, |exception| exception.state)
     }
 
     /// The exception for a backend.
     #[must_use]
     pub fn get(&self, key: &Key) -> Option<&Exception> {
-        self.0.get(key)
+        self.backends.get(key)
     }
 
     /// All of them, by service and backend.
     pub fn iter(&self) -> impl Iterator<Item = &Exception> {
-        self.0.values()
+        self.backends.values()
     }
 
     /// Those that began longer ago than `age`.
@@ -168,12 +185,17 @@ impl Exceptions {
 
     /// Takes a backend out, or changes how it is.
     pub fn set(&mut self, exception: Exception) {
-        self.0.insert(exception.key(), exception);
+        self.backends.insert(exception.key(), exception);
     }
 
     /// Ends the exception for a backend.
     pub fn end(&mut self, key: &Key) -> Option<Exception> {
-        self.0.remove(key)
+        self.backends.remove(key)
+    }
+
+    /// Ends the node's drain, if its time is up.
+    pub fn settle_node(&mut self, now: SystemTime) -> Option<NodeDrain> {
+        self.node.take_if(|drain| drain.until.is_some_and(|until| until <= now))
     }
 
     /// Ends those whose time is up, and those of backends that are configured no longer.
@@ -183,7 +205,7 @@ impl Exceptions {
         configured: impl Fn(&Key) -> bool,
     ) -> Vec<(Exception, Ended)> {
         let mut ended = Vec::new();
-        self.0.retain(|key, exception| {
+        self.backends.retain(|key, exception| {
             let how = match exception.until {
                 _ if !configured(key) => Ended::Removed,
                 Some(until) if until <= now => Ended::TimeUp,
@@ -198,13 +220,14 @@ impl Exceptions {
     /// When the next one ends by itself.
     #[must_use]
     pub fn next_end(&self) -> Option<SystemTime> {
-        self.0.values().filter_map(|exception| exception.until).min()
+        self.backends.values().filter_map(|exception| exception.until).min()
     }
 }
 
 impl FromIterator<Exception> for Exceptions {
     fn from_iter<I: IntoIterator<Item = Exception>>(exceptions: I) -> Self {
-        Self(exceptions.into_iter().map(|exception| (exception.key(), exception)).collect())
+        let backends = exceptions.into_iter().map(|exception| (exception.key(), exception));
+        Self { backends: backends.collect(), node: None }
     }
 }
 
@@ -272,5 +295,21 @@ mod tests {
         assert_eq!(gone, [(exception("c", Some(90)), Ended::Removed)]);
         assert_eq!(exceptions.next_end(), None, "b stays until somebody ends it");
         assert_eq!(exceptions.iter().count(), 1);
+    }
+
+    #[test]
+    fn a_nodes_drain_ends_by_itself_too() {
+        let mut exceptions = Exceptions::default();
+        let at = |seconds: u64| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let drain = |until| {
+            let (reason, by) = ("new kernel".to_owned(), Peer::of(0));
+            NodeDrain { since: at(0), until, reason, by }
+        };
+        exceptions.node = Some(drain(Some(at(60))));
+        assert_eq!(exceptions.settle_node(at(59)), None);
+        assert_eq!(exceptions.settle_node(at(60)), Some(drain(Some(at(60)))));
+        assert_eq!(exceptions.node, None);
+        exceptions.node = Some(drain(None));
+        assert_eq!(exceptions.settle_node(at(1 << 40)), None);
     }
 }

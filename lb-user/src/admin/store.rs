@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Exception, Exceptions};
+use super::{Exception, Exceptions, NodeDrain};
 use crate::config::write_atomically;
 
 /// The file's format.
@@ -18,6 +18,8 @@ const VERSION: u32 = 1;
 struct Document {
     version: u32,
     exceptions: Vec<Exception>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    node: Option<NodeDrain>,
 }
 
 /// The file of the exceptions below `state_dir`.
@@ -37,14 +39,16 @@ pub fn read(state_dir: &Path) -> Result<Exceptions> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Exceptions::default()),
         text => text.with_context(|| format!("read {}", path.display()))?,
     };
-    let Document { version, exceptions } = serde_json::from_str(&text)
+    let Document { version, exceptions, node } = serde_json::from_str(&text)
         .with_context(|| format!("{} is not a list of exceptions", path.display()))?;
     anyhow::ensure!(
         version == VERSION,
         "{} is of version {version}, and this daemon knows version {VERSION}",
         path.display()
     );
-    Ok(exceptions.into_iter().collect())
+    let mut known: Exceptions = exceptions.into_iter().collect();
+    known.node = node;
+    Ok(known)
 }
 
 /// Reads the exceptions of a daemon that starts. A file that cannot be understood is put aside, not
@@ -73,7 +77,8 @@ pub fn recover(state_dir: &Path) -> Result<(Exceptions, Option<String>)> {
 ///
 /// Names the step that failed; the old file is then as it was.
 pub fn write(state_dir: &Path, exceptions: &Exceptions) -> Result<()> {
-    let document = Document { version: VERSION, exceptions: exceptions.iter().cloned().collect() };
+    let (all, node) = (exceptions.iter().cloned().collect(), exceptions.node.clone());
+    let document = Document { version: VERSION, exceptions: all, node };
     let mut text = serde_json::to_string_pretty(&document)?;
     text.push('\n');
     write_atomically(&path(state_dir), &text)
@@ -99,7 +104,15 @@ mod tests {
             reason: "a \"test\"".into(),
             by: Peer::of(0),
         };
-        let exceptions: Exceptions = [exception].into_iter().collect();
+        let mut exceptions: Exceptions = [exception].into_iter().collect();
+        write(directory.path(), &exceptions).unwrap();
+        assert_eq!(recover(directory.path()).unwrap(), (exceptions.clone(), None));
+        exceptions.node = Some(NodeDrain {
+            since: SystemTime::UNIX_EPOCH,
+            until: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(60)),
+            reason: "new kernel".into(),
+            by: Peer::of(0),
+        });
         write(directory.path(), &exceptions).unwrap();
         assert_eq!(recover(directory.path()).unwrap(), (exceptions, None));
     }

@@ -15,6 +15,8 @@ pub enum Kind {
     LoneSurvivor,
     /// An interface is not balanced.
     InterfaceLost,
+    /// An address cannot be announced, or withdrawn.
+    AnnounceFailed,
     /// The backends left could not carry the load if one more failed.
     NoHeadroom,
     /// A backend is down.
@@ -37,6 +39,8 @@ pub enum Kind {
     OutOfService,
     /// Alerts do not reach a target.
     DeliveryFailed,
+    /// People drained the node long ago, or forever.
+    NodeDrained,
     /// The configuration file is not what is at work.
     ConfigNotApplied,
 }
@@ -91,7 +95,7 @@ const fn seconds(count: u64) -> Duration {
 }
 
 /// Every kind, the most severe first.
-const ENTRIES: [Entry; 15] = [
+const ENTRIES: [Entry; 17] = [
     Entry {
         kind: Kind::AllDown,
         severity: Severity::Critical,
@@ -124,6 +128,18 @@ const ENTRIES: [Entry; 15] = [
         keys: &[],
         raise_after: seconds(5),
         clear_after: seconds(10),
+    },
+    Entry {
+        kind: Kind::AnnounceFailed,
+        severity: Severity::Critical,
+        scope: Scope::Service,
+        meaning: "The service's address cannot be announced, or not be withdrawn: a hook fails, ExaBGP's process \
+                  does not ask, or the address is on its interface already. Clients do not come here, or come to \
+                  an edge that cannot serve them.",
+        threshold: "what is announced is not what it shall be, and an attempt failed",
+        keys: &[],
+        raise_after: seconds(2),
+        clear_after: seconds(5),
     },
     Entry {
         kind: Kind::NoHeadroom,
@@ -245,6 +261,17 @@ const ENTRIES: [Entry; 15] = [
         clear_after: seconds(10),
     },
     Entry {
+        kind: Kind::NodeDrained,
+        severity: Severity::Warning,
+        scope: Scope::Node,
+        meaning: "People drained this node longer ago than the reminder, or forever: it may be forgotten, and the \
+                  other edges carry its traffic.",
+        threshold: "drained for 1 hour, or without an end",
+        keys: &["reminder"],
+        raise_after: seconds(0),
+        clear_after: seconds(0),
+    },
+    Entry {
         kind: Kind::ConfigNotApplied,
         severity: Severity::Info,
         scope: Scope::Node,
@@ -289,6 +316,8 @@ impl Kind {
             Self::ProbesLate => "probes-late",
             Self::OutOfService => "out-of-service",
             Self::DeliveryFailed => "delivery-failed",
+            Self::AnnounceFailed => "announce-failed",
+            Self::NodeDrained => "node-drained",
             Self::ConfigNotApplied => "config-not-applied",
         }
     }

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::{
-    admin::Exception,
-    api::model::{Delivery, Interface},
+    admin::{Exception, NodeDrain},
+    api::model::{Announcement, Delivery, Interface},
     plan::BackendId,
 };
 
@@ -30,6 +30,10 @@ pub struct Facts<'a> {
     pub look_late: Duration,
     /// How the deliveries go.
     pub deliveries: Vec<Delivery>,
+    /// What is announced.
+    pub announcements: Vec<Announcement>,
+    /// How people drained the node, and for how long it has been.
+    pub node_drain: Option<(&'a NodeDrain, Duration)>,
 }
 
 /// The connection tables.

@@ -11,6 +11,7 @@ mod groups;
 mod health;
 pub mod listing;
 pub mod model;
+mod node;
 mod peer;
 mod problem;
 mod server;

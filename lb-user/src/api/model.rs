@@ -15,9 +15,10 @@ pub use super::{
         LoopTimes, RemovedCounters, ServiceCounters,
     },
     health::NewHealth,
+    node::{Announced, Announcement, Fitness, NodeRequest, NodeStatus},
 };
 use crate::{
-    admin::{AdminState, Exception, Span},
+    admin::{AdminState, Exception, NodeDrain, Span},
     config::{Endpoint, Forwarding, Overload, Protocol, Scheduler, Tier, edit::BackendSpec},
     health::Health,
 };
@@ -35,6 +36,12 @@ pub struct Status {
     /// What is wrong, the most severe first.
     #[serde(default)]
     pub alerts: Vec<Alert>,
+    /// This node as one of several edges.
+    #[serde(default)]
+    pub node: NodeStatus,
+    /// Every address that is to be announced.
+    #[serde(default)]
+    pub announcements: Vec<Announcement>,
 }
 
 /// The daemon.
@@ -258,14 +265,32 @@ impl ExceptionStatus {
     /// What there is to tell of an exception.
     #[must_use]
     pub fn of(exception: &Exception, now: SystemTime) -> Self {
+        let Exception { since, until, reason, by, .. } = exception;
+        Self::told(*since, *until, reason, by, now)
+    }
+
+    /// What there is to tell of the node's drain.
+    #[must_use]
+    pub fn of_node(drain: &NodeDrain, now: SystemTime) -> Self {
+        Self::told(drain.since, drain.until, &drain.reason, &drain.by, now)
+    }
+
+    fn told(
+        since: SystemTime,
+        until: Option<SystemTime>,
+        reason: &str,
+        by: &Peer,
+        now: SystemTime,
+    ) -> Self {
         let shown = |time| humantime::format_rfc3339_seconds(time).to_string();
         Self {
-            reason: exception.reason.clone(),
-            by: exception.by.clone(),
-            since: shown(exception.since),
-            until: exception.until.map(shown),
-            seconds: now.duration_since(exception.since).unwrap_or_default().as_secs(),
-            seconds_left: exception.left(now).map(|left| left.as_secs()),
+            reason: reason.to_owned(),
+            by: by.clone(),
+            since: shown(since),
+            until: until.map(shown),
+            seconds: now.duration_since(since).unwrap_or_default().as_secs(),
+            seconds_left: until
+                .map(|until| until.duration_since(now).unwrap_or_default().as_secs()),
         }
     }
 }

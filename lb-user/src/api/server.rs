@@ -34,6 +34,7 @@ use super::{
         AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
         Status,
     },
+    node,
     problem::Problem,
 };
 use crate::{
@@ -142,6 +143,7 @@ fn router(commands: Commands, events: Events) -> Router {
             delete(remove_backend).patch(patch_backend),
         )
         .merge(configuration::routes())
+        .merge(node::routes())
         .merge(events::routes(events))
         .fallback(async |request: Request| {
             let detail =

@@ -18,7 +18,7 @@ use crate::{
 
 /// A name as part of a path. Names of other letters are refused by the daemon, but must get there
 /// whole.
-fn segment(name: &str) -> Result<&str> {
+pub(super) fn segment(name: &str) -> Result<&str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if !name.is_empty() && name.bytes().all(plain) && !name.starts_with('.') {
         return Ok(name);
@@ -30,7 +30,7 @@ fn segment(name: &str) -> Result<&str> {
     Err(Usage(problem).into())
 }
 
-async fn send<B: Serialize>(
+pub(super) async fn send<B: Serialize>(
     client: &Client,
     method: Method,
     path: impl Display,

@@ -11,6 +11,7 @@ mod events;
 mod generate;
 mod journal;
 mod lifecycle;
+mod node;
 mod output;
 mod place;
 mod probe;
@@ -95,6 +96,18 @@ enum Command {
     /// List, add, remove and weigh backends; take them out for a while and back
     #[command(subcommand)]
     Backend(BackendCommand),
+    /// Drain this node, as one of several edges, and have it back
+    #[command(subcommand)]
+    Node(node::Command),
+    /// Say in one line whether traffic may come to this node, for keepalived and the like
+    ///
+    /// The exit code is 0 where it may, and 1 where not: no daemon answers, the node is drained, something is
+    /// wrong with it, or the service (none named: every one) has fewer active backends than `min_active`.
+    Healthcheck(node::HealthcheckArgs),
+    /// Tell ExaBGP what to announce: for the `run` of a `process` in its configuration
+    ///
+    /// Writes commands of ExaBGP's text API to standard output, until ExaBGP ends it.
+    Exabgp,
     /// Show what passed to and from each backend, and what became of every packet
     Counters(CountersArgs),
     /// Show what is wrong, since when, by which numbers, and where to read what to do
@@ -405,6 +418,12 @@ impl Cli {
             Command::Doctor(format) => Box::pin(doctor::show(&paths, format.output)),
             Command::Status(format) => Box::pin(status::show(&client, format.output)),
             Command::Alerts(format) => Box::pin(alerts::show(&client, format.output)),
+            Command::Node(command) => Box::pin(node::run(&client, command)),
+            Command::Healthcheck(args) => {
+                let client = &client;
+                Box::pin(async move { node::healthcheck(client, &args).await })
+            }
+            Command::Exabgp => Box::pin(node::exabgp(&client)),
             Command::Service(ServiceCommand::List(format)) => {
                 Box::pin(read::services(&client, format.output))
             }

@@ -73,6 +73,12 @@ fn head(status: &Status, format: Output) -> String {
         output::span(daemon.uptime_seconds),
         interfaces.join(", ")
     ));
+    let told = status.announcements.iter().filter(|told| told.announced && told.wanted);
+    let told: Vec<_> =
+        told.map(|told| format!("{} ({})", told.address, told.services.join(", "))).collect();
+    if !told.is_empty() {
+        lines.push(format!("announced: {}", told.join(", ")));
+    }
     if format == Output::Wide {
         lines.push(format!(
             "configuration {}; data path layout {}; {} of {} connection entries in use",
@@ -92,6 +98,7 @@ fn head(status: &Status, format: Output) -> String {
             repair.what
         ));
     }
+    wrong.extend(overview::of_node(status));
     wrong.extend(taken_out(status));
     if !wrong.is_empty() {
         lines.push(String::new());

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use super::announce::{AnnounceWay, OnStop};
+
 /// How the program is attached to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -151,6 +153,8 @@ named!(Forwarding: "nat" = Nat, "dsr" = Dsr, "ipip" = Ipip, "gue" = Gue; later);
 named!(Overload: "reject" = Reject, "drop" = Drop; later);
 named!(Tier: "primary" = Primary, "backup" = Backup; later);
 named!(OnAllDown: "reject" = Reject, "keep" = Keep; later);
+named!(AnnounceWay: "address" = Address, "exabgp" = Exabgp, "hook" = Hook; later);
+named!(OnStop: "withdraw" = Withdraw, "keep" = Keep; later);
 named!(OnDown: "keep" = Keep, "reset" = Reset; later);
 
 impl Protocol {

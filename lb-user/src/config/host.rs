@@ -9,7 +9,7 @@ use std::{
 
 use nix::ifaddrs::getifaddrs;
 
-use super::{Diagnostic, Loaded, Position, Severity, decode::nearest};
+use super::{AnnounceWay, Diagnostic, Loaded, Position, Severity, decode::nearest};
 use crate::netdevice;
 
 /// The interfaces of a host (of a network namespace), each with its addresses.
@@ -72,6 +72,41 @@ impl HostFacts {
 }
 
 impl Loaded {
+    /// Whether the addresses that are put on interfaces can be.
+    fn check_announcements(&self, facts: &HostFacts) -> Vec<Diagnostic> {
+        let mut found = Vec::new();
+        let services = self.config.services.iter().zip(&self.places.announce_interfaces);
+        for (service, position) in services {
+            let announced = service.announce.as_ref();
+            let Some(announce) = announced.filter(|a| a.way == AnnounceWay::Address) else {
+                continue;
+            };
+            let mut say = |severity, message, remedy: String| {
+                let (file, position) = (self.file.clone(), Some(*position));
+                found.push(Diagnostic { severity, file, position, message, remedy });
+            };
+            let (name, ip) = (&service.name, service.address.ip());
+            let interface = &announce.interface;
+            if !facts.interfaces.contains_key(interface) {
+                let message = format!(
+                    "interface {interface:?}, which the address of service {name:?} is to be put on, \
+                     does not exist on this host"
+                );
+                let remedy = "make it (`ip link add … type dummy`), or name another one".to_owned();
+                say(Severity::Error, message, remedy);
+            }
+            let mut others = facts.interfaces.iter().filter(|(other, _)| *other != interface);
+            if let Some((owner, _)) = others.find(|(_, addresses)| addresses.contains(&ip)) {
+                let message = format!(
+                    "{ip} of service {name:?} is on {owner} already, so it stays announced when it is \
+                     withdrawn from {interface}"
+                );
+                say(Severity::Warning, message, format!("take it off {owner}"));
+            }
+        }
+        found
+    }
+
     /// What `facts` say about this configuration, in the order of the text: errors for interfaces
     /// that do not exist, warnings for addresses that no interface owns.
     #[must_use]
@@ -114,7 +149,9 @@ impl Loaded {
                 let remedy = "use an address that nothing else on this host is reached by";
                 say(Severity::Warning, position, message, remedy.to_owned());
             }
-            if !facts.owns(ip) {
+            if !facts.owns(ip)
+                && service.announce.as_ref().is_none_or(|a| a.way != AnnounceWay::Address)
+            {
                 let message =
                     format!("no interface of this host owns {ip} of service {:?}", service.name);
                 let length = if ip.is_ipv4() { 32 } else { 128 };
@@ -124,6 +161,7 @@ impl Loaded {
                 say(Severity::Warning, position, message, remedy);
             }
         }
+        found.extend(self.check_announcements(facts));
         found.sort_by_key(|diagnostic| diagnostic.position);
         found
     }

@@ -9,6 +9,7 @@
 //! It must not know the kernel's maps, netlink, the API or anything asynchronous.
 
 pub mod alerts;
+mod announce;
 mod choices;
 mod decode;
 mod diagnostic;
@@ -33,6 +34,7 @@ use std::{
 };
 
 pub use self::{
+    announce::{Announce, AnnounceWay, Hook, OnStop},
     choices::{
         Forwarding, NotAValue, OnAllDown, OnDown, Overload, Protocol, Scheduler, Tier, XdpMode,
     },
@@ -80,6 +82,8 @@ struct Places {
     interfaces: Vec<Position>,
     source_addresses: Vec<Position>,
     service_addresses: Vec<Position>,
+    /// Where the interface is named that a service's address is put on, or as near to that as can be.
+    announce_interfaces: Vec<Position>,
 }
 
 impl Loaded {
@@ -172,6 +176,13 @@ impl Places {
                 .services
                 .iter()
                 .map(|s| position(s.address.as_ref().map_or(s.span.clone(), toml::Spanned::span)))
+                .collect(),
+            announce_interfaces: raw
+                .services
+                .iter()
+                .map(|s| {
+                    position(s.announce.as_ref().map_or(s.span.clone(), |a| a.interface.clone()))
+                })
                 .collect(),
         }
     }

@@ -11,8 +11,8 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{
-    Forwarding, Http, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol, Scheduler, Tier,
-    Verify, XdpMode, alerts::Alerts, endpoint,
+    Announce, Forwarding, Http, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol,
+    Scheduler, Tier, Verify, XdpMode, alerts::Alerts, endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
 
@@ -115,6 +115,9 @@ pub struct Service {
     /// What happens when backends fail and return.
     #[serde(flatten)]
     pub availability: Availability,
+    /// When its address is announced, and how; `None`: not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub announce: Option<Announce>,
     /// For how long connections may be idle.
     pub timeouts: Timeouts,
     /// How many new connections there may be.

@@ -1,6 +1,7 @@
 //! The rules that need more than one value: uniqueness, families, capacities, and what is legal
 //! but dangerous. The text is decoded already; nothing here reads TOML.
 
+mod announce;
 mod backends;
 mod prefixes;
 mod prudence;
@@ -27,6 +28,7 @@ pub(super) fn check(raw: &RawConfig, sink: &mut Sink<'_, '_>) {
     check_capacity(raw, sink);
     prefixes::check(raw, sink);
     check_service_identity(&raw.services, sink);
+    announce::check(&raw.services, sink);
     for service in &raw.services {
         backends::check(service, sink);
         backends::check_tiers(service, sink);

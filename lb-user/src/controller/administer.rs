@@ -72,16 +72,19 @@ impl Wish {
 
     fn check(&self) -> Result<(), Refused> {
         let (Self::Drain(_, reason) | Self::Maintain(_, reason)) = self else { return Ok(()) };
-        let wrong = match reason.trim() {
-            "" => "the reason is empty; say why, for whoever finds it",
-            text if text.chars().any(char::is_control) => "the reason has control characters in it",
-            text if text.chars().count() > LONGEST_REASON => {
-                "the reason is longer than 200 characters"
-            }
-            _ => return Ok(()),
-        };
-        Err(Refused::Invalid(wrong.to_owned()))
+        check_reason(reason)
     }
+}
+
+/// Whether somebody who finds the reason learns anything.
+pub(super) fn check_reason(reason: &str) -> Result<(), Refused> {
+    let wrong = match reason.trim() {
+        "" => "the reason is empty; say why, for whoever finds it",
+        text if text.chars().any(char::is_control) => "the reason has control characters in it",
+        text if text.chars().count() > LONGEST_REASON => "the reason is longer than 200 characters",
+        _ => return Ok(()),
+    };
+    Err(Refused::Invalid(wrong.to_owned()))
 }
 
 impl Controller {
@@ -209,7 +212,7 @@ impl Controller {
         Ok(notes)
     }
 
-    fn save_exceptions(&self) -> anyhow::Result<()> {
+    pub(super) fn save_exceptions(&self) -> anyhow::Result<()> {
         store::write(&self.state_dir, &self.condition.exceptions)
     }
 
@@ -222,7 +225,7 @@ impl Controller {
         };
         let ended = self.condition.exceptions.settle(self.clock.now(), configured);
         if ended.is_empty() {
-            return false;
+            return self.end_node_drain();
         }
         for (Exception { service, backend, state, reason, .. }, how) in &ended {
             self.condition.note_change(&(service.clone(), backend.clone()));
@@ -260,6 +263,7 @@ impl Controller {
                 "backend is out: it {}", describe(exception, self.clock.now())
             );
         }
+        self.remind_of_node();
     }
 }
 

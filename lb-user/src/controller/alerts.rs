@@ -146,6 +146,10 @@ impl Controller {
             repairs: self.audit.repairs,
             repaired: self.audit.last.as_ref().map_or("", |(_, what)| what.as_str()),
             probe_late: reader.take_lateness(),
+            announcements: self.announcements(),
+            node_drain: self.condition.exceptions.node.as_ref().map(|drain| {
+                (drain, self.clock.now().duration_since(drain.since).unwrap_or_default())
+            }),
             ..Facts::default()
         }
     }

@@ -82,6 +82,7 @@ impl Controller {
         self.remind(began);
         self.compare(began);
         self.check_pins(began);
+        self.announce(began);
         self.note_alerts(&counters, began);
         self.look_due = Instant::now() + PAUSE.max(began.elapsed() * DUTY);
         self.look_due

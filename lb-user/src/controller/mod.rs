@@ -6,6 +6,7 @@
 mod administer;
 mod agents;
 mod alerts;
+mod announcing;
 mod apply;
 mod change;
 mod condition;
@@ -16,6 +17,7 @@ mod interfaces;
 mod load;
 mod look;
 mod news;
+mod node;
 mod passive;
 mod pins;
 mod probes;
@@ -29,7 +31,7 @@ mod ways;
 mod windows;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, PoisonError},
@@ -46,6 +48,7 @@ pub use self::{
     change::{Change, Refused},
     configuration::{ConfigurationCommand, Manner, OnDisk},
     history::Entry,
+    node::NodeWish,
     sweep::Connections,
 };
 use self::{
@@ -59,9 +62,10 @@ use self::{
 use crate::{
     admin::{AdminState, store},
     alerts::Desk,
+    announce::{self, Announcer},
     api::{
         Peer,
-        model::{Alerts, Changed, Counters, Status},
+        model::{Alerts, Changed, Counters, Fitness, Status},
     },
     config::{HostFacts, Loaded},
     connections::Directory,
@@ -96,6 +100,12 @@ pub enum Command {
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
     Administer(Box<Administer>, oneshot::Sender<Result<Changed, Refused>>),
+    /// The node is drained, or back.
+    Node(NodeWish, Peer, oneshot::Sender<Result<Changed, Refused>>),
+    /// Whether this node can serve a service; none named: any.
+    Fitness(Option<String>, oneshot::Sender<Result<Fitness, Refused>>),
+    /// What `ExaBGP` shall announce.
+    Announced(oneshot::Sender<BTreeSet<IpAddr>>),
     /// What is asked about the configuration as a whole.
     Configuration(ConfigurationCommand),
 }
@@ -120,6 +130,8 @@ pub struct Setup {
     pub http: http::Handle,
     /// Where changes are noted.
     pub events: Events,
+    /// Who announces addresses.
+    pub announcer: Announcer,
 }
 
 /// The controller.
@@ -163,6 +175,8 @@ pub struct Controller {
     told: news::Told,
     configuration: configuration::Keeper,
     http: http::Handle,
+    announcer: Announcer,
+    announced: announce::Desk,
 }
 
 /// Where what happens comes from.
@@ -194,8 +208,8 @@ impl Controller {
     ///
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
-        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, http, events } =
-            setup;
+        let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, .. } = setup;
+        let Setup { http, events, announcer, .. } = setup;
         let (exceptions, unreadable) = store::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
             events.tell(Note::new(Kind::Trouble, unreadable).error());
@@ -261,6 +275,8 @@ impl Controller {
             events,
             configuration,
             http,
+            announcer,
+            announced: announce::Desk::default(),
         };
         controller.end_exceptions();
         controller.follow_configuration();
@@ -341,6 +357,13 @@ impl Controller {
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
+            Command::Node(wish, peer, reply) => {
+                drop(reply.send(self.administer_node(wish, &peer)));
+            }
+            Command::Fitness(service, reply) => {
+                drop(reply.send(self.fitness(service.as_deref())));
+            }
+            Command::Announced(reply) => drop(reply.send(self.announcer.ask())),
             Command::Change(change, peer, reply) => {
                 drop(reply.send(self.change(*change, &peer).await));
             }
@@ -375,6 +398,7 @@ impl Controller {
         self.note_retired();
         self.note_timing();
         self.tell_changes();
+        self.announce(Instant::now());
     }
 
     /// Notes who gets new connections: from now on its share grows.

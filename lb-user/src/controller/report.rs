@@ -103,6 +103,8 @@ impl Controller {
                 .collect::<Result<_>>()?,
             removed: removed.collect::<Result<_>>()?,
             alerts: self.raised(),
+            node: self.node_status(),
+            announcements: self.announcements(),
         })
     }
 

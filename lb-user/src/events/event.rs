@@ -45,6 +45,10 @@ pub enum Kind {
     Interface,
     /// The way to a backend's address was lost, or came back.
     NextHop,
+    /// An address is announced to routers.
+    Announce,
+    /// An address is withdrawn.
+    Withdraw,
     /// Something keeps the daemon from working as it should, or does so no longer.
     Trouble,
     /// A kind that this version does not know.
@@ -54,7 +58,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that can be asked for.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Started,
         Self::Stopped,
         Self::Health,
@@ -71,6 +75,8 @@ impl Kind {
         Self::Drift,
         Self::Interface,
         Self::NextHop,
+        Self::Announce,
+        Self::Withdraw,
         Self::Trouble,
     ];
 
@@ -94,6 +100,8 @@ impl Kind {
             Self::Drift => "drift",
             Self::Interface => "interface",
             Self::NextHop => "next-hop",
+            Self::Announce => "announce",
+            Self::Withdraw => "withdraw",
             Self::Trouble => "trouble",
             Self::Other => "other",
         }

@@ -90,6 +90,28 @@ pub fn notices(daemon: &Daemon) -> Vec<String> {
     interfaces.chain(troubles).chain(edited).chain(waits).collect()
 }
 
+/// What an operator has to know of the node as one of several edges, a line each: a drain, and addresses that
+/// are not announced.
+#[must_use]
+pub fn of_node(status: &Status) -> Vec<String> {
+    let drain = status.node.drain.as_ref().map(|drain| {
+        let left = match (&drain.until, drain.seconds_left) {
+            (Some(until), Some(left)) => format!("{} left, until {until}", span(left)),
+            _ => "until somebody resumes it".to_owned(),
+        };
+        let lasts = span(drain.seconds);
+        format!("this node is drained for {lasts}, {left}; by {}: {}", drain.by, drain.reason)
+    });
+    let silent = status.announcements.iter().filter(|told| !told.announced || !told.wanted);
+    let silent = silent.map(|told| {
+        let services = told.services.join(", ");
+        let is = if told.announced { "still announced" } else { "not announced" };
+        let why = told.problem.as_ref().unwrap_or(&told.why);
+        format!("{} ({services}) is {is} for {}: {why}", told.address, span(told.seconds))
+    });
+    drain.into_iter().chain(silent).collect()
+}
+
 /// The whole in a sentence, and how good that is.
 #[must_use]
 pub fn verdict(status: &Status) -> (Mood, String) {
@@ -108,6 +130,15 @@ pub fn verdict(status: &Status) -> (Mood, String) {
     let notices = notices(&status.daemon).len();
     if notices > 0 {
         parts.push(format!("{notices} notice{}", if notices == 1 { "" } else { "s" }));
+        mood = mood.max(Mood::Uneasy);
+    }
+    if status.node.drain.is_some() {
+        parts.push("this node is drained".to_owned());
+        mood = mood.max(Mood::Aside);
+    }
+    let silent = status.announcements.iter().filter(|told| !told.announced).count();
+    if silent > 0 && status.node.drain.is_none() {
+        parts.push(format!("{silent} of {} addresses not announced", status.announcements.len()));
         mood = mood.max(Mood::Uneasy);
     }
     for (of, what) in [(Mood::Bad, "failing"), (Mood::Uneasy, "impaired")] {

@@ -32,6 +32,11 @@ impl Passing<'_> {
         self.flow.protocol == TCP && self.transport.flags & (SYN | ACK) == SYN
     }
 
+    /// Whether its connection's handshake is over.
+    fn goes_on(&self) -> bool {
+        self.transport.flags & (SYN | ACK) == ACK
+    }
+
     /// The way back to its sender.
     fn sender(&self) -> Hop {
         let address = |at: usize| {

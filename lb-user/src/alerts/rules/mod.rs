@@ -3,6 +3,7 @@
 //! Each rule has two thresholds. A finding is *certain* above the one at which an alert rises, and there at
 //! all above the other, lower one, below which it clears.
 
+mod announcing;
 mod balance;
 mod connections;
 mod headroom;
@@ -54,6 +55,7 @@ impl Rules {
     pub fn judge(&mut self, facts: &Facts<'_>, config: &Alerts, now: Instant) -> Vec<Finding> {
         let mut found = Vec::new();
         self.host.judge(&mut found, facts, config, now);
+        announcing::judge(&mut found, facts, config);
         for service in &facts.services {
             membership::judge(&mut found, service, config);
             balance::judge(&mut found, service, config);

@@ -2,6 +2,7 @@
 //! than one value to judge belongs to [`super::rules`].
 
 mod alerts;
+mod announce;
 mod availability;
 mod health;
 mod http;
@@ -26,6 +27,7 @@ use toml::{
 };
 
 pub(super) use self::{
+    announce::RawAnnounce,
     health::kinds_of,
     prefixes::{Entry, Place, PrefixFiles, RawPrefixes},
     section::MOST_SAID,
@@ -85,6 +87,8 @@ pub(super) struct RawService {
     pub(super) table_size_span: Range<usize>,
     /// `None`: it could not be decoded.
     pub(super) forwarding: Option<Forwarding>,
+    /// `None`: its address is not announced.
+    pub(super) announce: Option<RawAnnounce>,
     pub(super) prefixes: RawPrefixes,
     pub(super) availability: Availability,
     /// Where `min_active` stands, or else the header.
@@ -150,6 +154,12 @@ pub(super) const ROOT: Shape = Shape {
                 "its defaults; nobody is told beside `evenkeel alerts`, `status`, the log and `/metrics`",
             ),
             "when alerts rise, and where they go; see [Alerts](alerts.md) for each kind",
+        ),
+        key(
+            "announce",
+            Form::Table(&announce::ANNOUNCE),
+            Means("nothing is announced"),
+            "how the services' addresses are announced to routers, and when; see [Announcing](../announce.md)",
         ),
         key(
             "service",
@@ -332,7 +342,8 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         raw.tunnel_sources =
             tunnel.list(sink, "source_prefixes", values::source_prefix).unwrap_or_default();
     }
-    raw.services = service::decode_all(sink, &root, files);
+    let announce = announce::decode(sink, &root, files.folder());
+    raw.services = service::decode_all(sink, &root, announce.as_ref(), files);
     Some(raw)
 }
 
@@ -413,6 +424,7 @@ impl RawService {
             sticky: self.sticky,
             overload: self.overload,
             availability: self.availability,
+            announce: self.announce.map(|told| told.announce),
             timeouts: self.timeouts,
             limits: self.limits,
             prefixes: self.prefixes.into_lists(),

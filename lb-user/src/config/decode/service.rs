@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    ALLOW, ALLOW_FILE, DENY, DENY_FILE, Form, Is, Means, PrefixFiles, RawBackend, RawService,
-    Refused, Section, Shape, availability, health, key, names, traffic,
+    ALLOW, ALLOW_FILE, DENY, DENY_FILE, Form, Is, Means, PrefixFiles, RawAnnounce, RawBackend,
+    RawService, Refused, Section, Shape, announce, availability, health, key, names, traffic,
     values::{self, Problem},
 };
 use crate::config::{
@@ -103,6 +103,12 @@ pub(super) const SERVICE: Shape = Shape {
         DENY,
         DENY_FILE,
         key(
+            "announce",
+            Form::Table(&announce::OF_SERVICE),
+            Means("as `[announce]` has it"),
+            "how its address is announced, and when, if otherwise; see [Announcing](../announce.md)",
+        ),
+        key(
             "timeouts",
             Form::Table(&traffic::TIMEOUTS),
             Means("its defaults"),
@@ -186,15 +192,17 @@ const MOST_CONNECTIONS: u32 = 1 << 26;
 pub(super) fn decode_all(
     sink: &mut Sink<'_, '_>,
     root: &Section<'_, '_>,
+    announced: Option<&RawAnnounce>,
     files: &mut PrefixFiles<'_>,
 ) -> Vec<RawService> {
     let sections = root.tables(sink, "service", &SERVICE, |name| format!("of service {name:?}"));
-    sections.iter().map(|section| decode_service(sink, section, files)).collect()
+    sections.iter().map(|section| decode_service(sink, section, announced, files)).collect()
 }
 
 fn decode_service(
     sink: &mut Sink<'_, '_>,
     section: &Section<'_, '_>,
+    announced: Option<&RawAnnounce>,
     files: &mut PrefixFiles<'_>,
 ) -> RawService {
     section.require(sink, "name", "add name = \"…\"");
@@ -221,6 +229,7 @@ fn decode_service(
         overload: section.value_or(sink, "overload", values::choice, Overload::default()),
         availability: availability::decode(sink, section, forwarding),
         min_active_span: section.span_of("min_active"),
+        announce: announce::of_service(sink, section, announced, files.folder()),
         timeouts: traffic::timeouts(sink, section),
         limits: traffic::limits(sink, section),
         prefixes: files.decode(sink, section),

@@ -3,7 +3,7 @@
 //! The reference in the documentation is made from this table. Counters are since the data path was made, or
 //! the backend was added; they survive restarts of the daemon.
 
-use super::{Observed, alerts};
+use super::{Observed, alerts, announcements};
 use crate::{
     admin::AdminState,
     api::model::{BackendCounters, BackendStatus, Window},
@@ -346,6 +346,20 @@ pub const METRICS: &[Metric] = &[
         |observed, sink| {
             sink(&[], Value::Gauge(flag(observed.status.daemon.config_edited.is_some())));
         },
+    ),
+    metric(
+        "evenkeel_announced",
+        Kind::Gauge,
+        &["service", "address"],
+        "Whether the service's address is announced to routers by this node",
+        announcements::announced,
+    ),
+    metric(
+        "evenkeel_node_drained",
+        Kind::Gauge,
+        NONE,
+        "Whether people drained this node",
+        |observed, sink| sink(&[], Value::Gauge(flag(observed.status.node.drain.is_some()))),
     ),
     metric(
         "evenkeel_alert",

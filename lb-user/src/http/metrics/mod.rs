@@ -4,6 +4,7 @@
 //! format that is asked for.
 
 mod alerts;
+mod announcements;
 pub mod catalogue;
 mod expose;
 

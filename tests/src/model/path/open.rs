@@ -7,7 +7,7 @@ use crate::model::{
     Flow, Model, Stop, TCP,
     sum::octets,
     table::{Connection, State, back},
-    world::{ANSWER_TIME, ATTEMPTS, Backend, Forwarding, Service},
+    world::{ANSWER_TIME, ATTEMPTS, Backend, Forwarding, Scheduler, Service},
 };
 
 /// Source ports that are tried, and how many of them before one is taken away from a connection that
@@ -63,14 +63,17 @@ impl Model {
         let flow = packet.flow;
         let id = self.service_at(flow.destination, flow.protocol);
         let id = id.ok_or(Stop::Verdict("pass-no-service"))?;
-        if flow.protocol == TCP && !packet.asks() {
+        // What every edge schedules alike goes on where another edge opened it.
+        let service = self.services[&id].clone();
+        let is_alike =
+            service.scheduler == Scheduler::Maglev && service.forwarding != Forwarding::Nat;
+        if flow.protocol == TCP && !packet.asks() && !(is_alike && packet.goes_on()) {
             return Err(Stop::Verdict("pass-no-connection"));
         }
         if !packet.transport.here {
             // Its first fragment opened none, or it is gone.
             return Err(Stop::Verdict("drop-fragment"));
         }
-        let service = self.services[&id].clone();
         if before.is_none() {
             self.admit(id, &service, flow.source.ip())?;
         }
