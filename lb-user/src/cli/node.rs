@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use hyper::Method;
 use tokio::{
-    io::{copy, sink, stdin},
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 
@@ -217,7 +217,7 @@ pub async fn healthcheck(client: &Client, args: &HealthcheckArgs) -> Result<()> 
 pub async fn exabgp(client: &Client) -> Result<()> {
     let mut told = BTreeSet::new();
     // It answers each command, which nobody waits for; that it is gone shows in the end of its answers.
-    let mut gone = tokio::spawn(async { copy(&mut stdin(), &mut sink()).await });
+    let mut gone = spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink()));
     loop {
         if let Ok(Announced { addresses }) = client.get("/v1/announced").await {
             let wanted: BTreeSet<_> = addresses.into_iter().collect();
