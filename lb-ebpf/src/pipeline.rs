@@ -85,6 +85,7 @@ fn detour<F: Stages>(context: *mut xdp_md, mut step: Step) -> Step {
         }
     }
     if step.stage() == Next::OPEN {
+        F::claim();
         step = F::open();
         let meets = match step.stage() {
             Next::OPENED => Some(Meets::OPENED),
@@ -119,6 +120,8 @@ trait Stages: Tables {
     fn outline(context: *mut xdp_md) -> Step;
     /// Follows the connection of a packet that has been walked.
     fn walked(context: *mut xdp_md, meets: u32) -> Step;
+    /// Decides whether a packet goes on whose connection another edge opened.
+    fn claim() -> Step;
     /// Opens a connection.
     fn open() -> Step;
     /// Handles ICMP.
@@ -150,6 +153,7 @@ macro_rules! stages {
             follow(context: *mut xdp_md, meets: u32) = follow::<$family>;
             outline(context: *mut xdp_md) = outline::<$family>;
             walked(context: *mut xdp_md, meets: u32) = walked::<$family>;
+            claim() = connection::claim::<$family>;
             open() = connection::open::<$family>;
             icmp(context: *mut xdp_md) = icmp::handle::<$family>;
             reply(context: *mut xdp_md, step: u32) = reply::send::<$family>;

@@ -44,6 +44,13 @@ impl Next {
     pub const GOES_ON: Self = Self(3);
     /// It opened its connection: send it on.
     pub const OPENED: Self = Self(7);
+    /// It opened its connection, or, `moved` being 1, took it over from another edge: then follow it.
+    #[inline(always)]
+    pub const fn opened(moved: u32) -> Self {
+        // A number, which the verifier has not to follow both ways.
+        Self(Self::OPENED.0 - moved * (Self::OPENED.0 - Self::GOES_ON.0))
+    }
+
     /// It is an ICMP message.
     pub const ICMP: Self = Self(4);
     /// It is too big for the way on; the value is what fits.

@@ -23,11 +23,13 @@ pub const fn asks(flags: Flags) -> bool {
     flags.syn() && !flags.ack()
 }
 
-/// Whether a packet is of a connection whose handshake is over, as each of those is (RFC 9293, 3.5.2).
+/// 1 for a packet of a connection whose handshake is over, as each of those is (RFC 9293, 3.5.2), else 0.
+/// A number, which the verifier has not to follow both ways.
 #[inline(always)]
 #[must_use]
-pub const fn goes_on(flags: Flags) -> bool {
-    flags.ack() && !flags.syn()
+pub const fn goes_on(flags: Flags) -> u32 {
+    let (syn, ack) = (flags.0 >> 1 & 1, flags.0 >> 4 & 1);
+    (ack & !syn) as u32
 }
 
 /// Whether an acknowledgement is one of the backend's SYN, whose number is `answer`, or of the
@@ -168,6 +170,14 @@ mod tests {
             [again(closed, 0, true), again(half, u32::MAX, true)],
             [Again::Reopen, Again::Follow]
         );
+    }
+
+    #[test]
+    fn every_packet_after_the_handshake_goes_on() {
+        for flags in 0..=u8::MAX {
+            let expected = Flags(flags).ack() && !Flags(flags).syn();
+            assert_eq!(goes_on(Flags(flags)), u32::from(expected), "{flags:#x}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Known by its command line alone.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
@@ -32,14 +32,24 @@ impl Decap {
     /// Starts it on a backend of `lab` by the command of a block of docs/forwarding.md, with the lab's
     /// own balancer in the place of the page's, and waits until it is attached. `directory` gets its log.
     pub fn start(block: &str, lab: &Lab, host: &Host, directory: &Path) -> Result<Self> {
+        Self::start_for(block, |family| lab.inside(family), host, directory)
+    }
+
+    /// The same where the balancer's addresses towards the backends are as `inside` says.
+    pub fn start_for(
+        block: &str,
+        inside: impl Fn(Family) -> IpAddr,
+        host: &Host,
+        directory: &Path,
+    ) -> Result<Self> {
         let lines = forwarding(block)?;
         let line = lines.first().context("no command")?;
         let mut words = line.split_whitespace();
         ensure!(words.next() == Some("evenkeel"), "{block} begins with {line}");
         let mut command = host.namespace.command(binary()?);
         let own = |word: &str| match word {
-            EDGE4 => lab.inside(Family::V4).to_string(),
-            EDGE6 => lab.inside(Family::V6).to_string(),
+            EDGE4 => inside(Family::V4).to_string(),
+            EDGE6 => inside(Family::V6).to_string(),
             word => word.to_owned(),
         };
         command.args(words.map(own)).args(["-o", "json"]);

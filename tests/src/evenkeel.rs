@@ -21,7 +21,7 @@ use crate::{
     netns::bpffs_directory,
     process::Process,
     settings::Settings,
-    topology::Lab,
+    topology::{Host, Lab},
     wait::{PATIENCE, eventually},
 };
 
@@ -99,11 +99,16 @@ impl Balancer {
 
     /// Writes the configuration and starts nothing.
     pub fn prepare(lab: &Lab, configuration: &str) -> Result<Self> {
+        Self::prepare_on(&lab.edge, configuration)
+    }
+
+    /// The same on any host.
+    pub fn prepare_on(host: &Host, configuration: &str) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("evenkeel-").tempdir()?;
         let balancer = Self {
             daemon: None,
             binary: binary()?,
-            namespace: lab.edge.namespace.path(),
+            namespace: host.namespace.path(),
             directory,
             bpffs: bpffs_directory(),
             run_arguments: Vec::new(),

@@ -14,7 +14,10 @@ use lb_common::{
 };
 use lb_ebpf::{parse::Transport, tracking};
 
-pub use self::{open::open, unconfirmed::vacate};
+pub use self::{
+    open::{claim, open},
+    unconfirmed::vacate,
+};
 use crate::{
     maps::{self, Entry, Room, Tables, asks},
     schedule, stats,
@@ -70,7 +73,7 @@ pub fn ask<F: Tables>(
     scratch.client = client;
     scratch.known = u32::from(known);
     scratch.asks = if transport.protocol == TCP && !tracking::asks(transport.flags) {
-        if tracking::goes_on(transport.flags) { asks::MOVED } else { asks::BELONGS }
+        asks::BELONGS | tracking::goes_on(transport.flags) << asks::MOVED_SHIFT
     } else if !transport.is_there {
         asks::FOLLOWS
     } else {

@@ -20,6 +20,20 @@ use crate::{
     step::{Next, Step},
 };
 
+/// Decides whether a packet that opens nothing goes on here, in the place of an edge that knows its
+/// connection: where every edge chooses the same backend for a flow.
+#[inline(always)]
+pub fn claim<F: Tables>() -> Step {
+    if let Some(scratch) = F::scratch(Room::Packet)
+        && scratch.asks == asks::BELONGS | asks::MOVED
+        && let Some(service) = service_of::<F>(&scratch.flow)
+        && maps::settings(service).is_some_and(schedule::is_alike_everywhere)
+    {
+        scratch.asks = asks::OPENS | asks::MOVED;
+    }
+    Step::next(Next::OPEN)
+}
+
 /// Opens a connection for the packet that the scratch room tells of: it is in none, or its
 /// connection came to nothing. The packet is then sent on by the entry that is left in the scratch room,
 /// or followed where its connection goes on.
@@ -53,16 +67,12 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
 
     // Asked before the flags are: a port without a service is the host's own.
     let service = service_of::<F>(&scratch.flow).ok_or(Verdict::PASS_NO_SERVICE)?;
-    let moved = match scratch.asks {
-        asks::OPENS => false,
-        asks::MOVED => true,
+    match scratch.asks & !asks::MOVED {
+        asks::OPENS => {}
         asks::FOLLOWS => return Err(Verdict::DROP_FRAGMENT),
         _ => return Err(Verdict::PASS_NO_CONNECTION),
-    };
-    let settings = maps::settings(service).ok_or(Verdict::DROP_INTERNAL)?;
-    if moved && !schedule::is_alike_everywhere(settings) {
-        return Err(Verdict::PASS_NO_CONNECTION);
     }
+    let settings = maps::settings(service).ok_or(Verdict::DROP_INTERNAL)?;
     if attempt.number == 0 {
         guard::admit::<F>(service, settings, &scratch.flow.source)?;
     }
@@ -82,8 +92,9 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
     }
     let entered = entered?;
     // Taken meanwhile: another CPU got a copy of the same packet, its connection counts. One that another
-    // edge opened goes on in any case: its packet may be its last.
-    Ok(Step::next(if entered && !moved { Next::OPENED } else { Next::GOES_ON }))
+    // edge opened is followed in any case: its packet may be its last.
+    let moved = scratch.asks >> asks::MOVED_SHIFT & 1;
+    Ok(Step::next(if entered { Next::opened(moved) } else { Next::GOES_ON }))
 }
 
 /// Which attempt to connect this is, and who had the one before.
@@ -105,9 +116,10 @@ fn enter<F: Tables>(
     let flow = scratch.flow;
     let place = unconfirmed::take::<F>(&flow, scratch)?;
     let nat = settings.forwarding == forwarding::NAT;
-    // Where answers do not pass here, the first packet counts as answered; one that goes on is yet to be
-    // followed, which says so.
-    let answered = if nat || scratch.asks == asks::MOVED { 0 } else { state::ANSWERED };
+    // Where answers do not pass here, the first packet counts as answered; that of a connection that another
+    // edge opened is followed yet, which says so.
+    let moved = scratch.asks >> asks::MOVED_SHIFT & 1;
+    let answered = if nat { 0 } else { (moved ^ 1) * state::ANSWERED };
     let bits = settings.forwarding << state::FORWARDING_SHIFT
         | attempt.number << state::ATTEMPTS_SHIFT
         | answered;

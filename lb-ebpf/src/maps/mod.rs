@@ -159,8 +159,10 @@ pub mod asks {
     pub const BELONGS: u32 = 2;
     /// It is a fragment after the first.
     pub const FOLLOWS: u32 = 3;
-    /// It belongs to one that another edge may know.
+    /// Added to [`BELONGS`]: that may be one that another edge opened. Added to [`OPENS`]: it is.
     pub const MOVED: u32 = 4;
+    /// How far that bit stands from the lowest one.
+    pub const MOVED_SHIFT: u32 = 2;
 }
 
 /// Whose scratch room it is: before Linux 6.11 a packet could interrupt a test-run.

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long no packet of a client may have come before traffic counts as gone.
-const QUIET: Duration = Duration::from_secs(5);
+const QUIET: Duration = Duration::from_secs(3);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 

@@ -4,6 +4,7 @@
 //! families are always there. The edge forwards, as a router would: without a balancer the
 //! client reaches every backend through its kernel.
 
+mod fleet;
 mod roles;
 mod routed;
 
@@ -12,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Result, ensure};
 
 use self::routed::Routers;
-pub use self::routed::Side;
+pub use self::{fleet::Fleet, routed::Side};
 use crate::{
     netns::{Namespace, cable},
     xdp_pass,
@@ -119,7 +120,7 @@ impl Lab {
     /// Builds a lab with `backends` backends. More can be plugged in with [`Lab::add_backend`].
     pub fn new(wiring: Wiring, backends: usize) -> Result<Self> {
         let switch = match wiring {
-            Wiring::Switched | Wiring::OneNic => Some(new_switch()?),
+            Wiring::Switched | Wiring::OneNic => Some(new_switch("switch")?),
             Wiring::Direct | Wiring::Routed => None,
         };
         let client = if wiring == Wiring::OneNic {
@@ -309,8 +310,8 @@ fn end_host(host: &Host, gateway4: Ipv4Addr, gateway6: Ipv6Addr) -> Result<()> {
     host.namespace.steer("eth0")
 }
 
-fn new_switch() -> Result<Namespace> {
-    let switch = Namespace::new("switch")?;
+fn new_switch(name: &str) -> Result<Namespace> {
+    let switch = Namespace::new(name)?;
     // The switch itself speaks no IP.
     switch.sysctl("net/ipv6/conf/all/disable_ipv6", "1")?;
     switch.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
