@@ -111,11 +111,8 @@ impl Ground {
     /// The next hops of the router's way to the services' address.
     pub fn ways(&self, family: Family) -> Result<Vec<String>> {
         let mut command = self.fleet.router.namespace.command("ip");
-        command.args(["-json", "route", "show"]);
-        command.arg(family.vip().to_string());
-        if family == Family::V6 {
-            command.arg("proto").arg("all");
-        }
+        let version = if family == Family::V6 { "-6" } else { "-4" };
+        command.args([version, "-json", "route", "show", &family.vip().to_string()]);
         let text = succeeded("ip route show", command.output().context("run ip")?)?;
         let routes: Value = serde_json::from_str(&text).unwrap_or_default();
         let mut ways = Vec::new();
