@@ -47,11 +47,6 @@ impl Downloads {
         Ok(downloads)
     }
 
-    /// How many of them have broken so far.
-    pub fn broken(&self) -> usize {
-        self.under_way.iter().filter(|one| one.thread.is_finished()).count()
-    }
-
     /// Waits until each that has not broken has read more than now.
     pub fn proceed(&self) -> Result<()> {
         let more = u64::try_from(4 * BITE)?;

@@ -32,7 +32,6 @@ pub struct Ground {
     pub balancers: Vec<Balancer>,
     /// Routing daemons and the like.
     pub speakers: Vec<Process>,
-    pub mode: Mode,
     _nginx: Vec<Nginx>,
     _decaps: Vec<Decap>,
     pub fleet: Fleet,
@@ -70,7 +69,6 @@ impl Ground {
         Ok(Self {
             balancers,
             speakers: Vec::new(),
-            mode,
             _nginx: nginx,
             _decaps: decaps,
             fleet,

@@ -5,4 +5,9 @@
 
 mod bird;
 mod downloads;
+mod exabgp;
+mod faults;
+mod frr;
 mod ground;
+mod keepalived;
+mod node;
