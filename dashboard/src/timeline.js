@@ -13,6 +13,7 @@ const SYMBOLS = {
   "alert-cleared": "active",
   "alert-raised": "warning",
   "all-down": "down",
+  announce: "link",
   configuration: "edit",
   drift: "warning",
   ejected: "down",
@@ -21,6 +22,7 @@ const SYMBOLS = {
   membership: "edit",
   "next-hop": "link",
   trouble: "warning",
+  withdraw: "link",
 };
 
 /** The section with the timeline. */

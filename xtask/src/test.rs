@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 17] = [
+const PROGRAMS: [(&str, &[&str]); 21] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -33,13 +33,22 @@ const PROGRAMS: [(&str, &[&str]); 17] = [
     ("promtool", &["prometheus"]),
     // Alerts are posted to it; it brings amtool, too.
     ("prometheus-alertmanager", &["prometheus-alertmanager"]),
+    // They tell routers what the edges announce, and move its address.
+    ("bird", &["bird2"]),
+    ("vtysh", &["frr"]),
+    ("exabgp", &["exabgp"]),
+    ("keepalived", &["keepalived"]),
 ];
 
 /// Programs whose packages bring a service that starts by itself, and that service.
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 7] = [
     ("nginx", "nginx"),
     ("promtool", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
+    ("bird", "bird"),
+    ("vtysh", "frr"),
+    ("exabgp", "exabgp"),
+    ("keepalived", "keepalived"),
 ];
 
 /// Parts of the names of tests that install the package.

@@ -90,8 +90,9 @@ macro_rules! playbook {
 }
 
 /// The playbook's pages, in Markdown.
-const PLAYBOOK: [(&str, &str); 17] = playbook! {
+const PLAYBOOK: [(&str, &str); 19] = playbook! {
     "all-down",
+    "announce-failed",
     "backend-down",
     "config-not-applied",
     "connection-failures",
@@ -104,6 +105,7 @@ const PLAYBOOK: [(&str, &str); 17] = playbook! {
     "interface-lost",
     "lone-survivor",
     "no-headroom",
+    "node-drained",
     "out-of-service",
     "probes-late",
     "slow-handshakes",

@@ -19,7 +19,7 @@ const RUN: &str = "/usr/bin/evenkeel exabgp";
 
 #[test]
 fn exabgp_announces_what_it_is_told_and_its_silence_is_an_alert() {
-    let mut ground = Ground::new(Fleet::new(1).unwrap(), Mode::Nat, ANNOUNCE).unwrap();
+    let mut ground = Ground::new(Fleet::new(3).unwrap(), Mode::Nat, ANNOUNCE).unwrap();
     bird::start(&mut ground, &[]);
     let edge = &ground.balancers[0];
     let silent = |raised: bool| {

@@ -182,7 +182,7 @@ fn a_hook_is_told_and_its_failure_is_an_alert() {
     balancer.cli(&drain).unwrap().success().unwrap();
     eventually("the alert is raised", PATIENCE, || {
         let alerts = balancer.cli(&["alerts"])?.success()?;
-        ensure!(alerts.contains("cannot be withdrawn: exit code 3: no router"), "{alerts}");
+        ensure!(alerts.contains("cannot be withdrawn: exit code 3: \"no router\""), "{alerts}");
         Ok(())
     })
     .unwrap();

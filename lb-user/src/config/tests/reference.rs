@@ -24,6 +24,10 @@ fn beside(shape: &Shape, key: &str) -> String {
             "url = \"http://127.0.0.1:9093\""
         }
         ("[[alerts.exec]]", key) if key != "command" => "command = [\"/bin/true\"]",
+        ("[announce]" | "[service.announce]", "command") => "way = \"hook\"",
+        ("[announce]" | "[service.announce]", "user" | "timeout") => {
+            "way = \"hook\"\ncommand = [\"/bin/true\"]"
+        }
         ("[service.health]", _) => {
             return match *kinds_of(key).first().unwrap_or(&"tcp") {
                 "grpc" if key != "tls" => "kind = \"grpc\"\ntls = true".to_owned(),
@@ -134,8 +138,8 @@ fn every_range_is_the_one_that_is_taken() {
             }
             Form::Choice(names) => {
                 let quoted = names().into_iter().map(|name| format!("\"{name}\"")).collect();
-                // A probe of most kinds needs more than its kind.
-                let within = if key.name == "kind" { vec![] } else { quoted };
+                // A probe of most kinds needs more than its kind, as a hook does.
+                let within = if matches!(key.name, "kind" | "way") { vec![] } else { quoted };
                 (within, vec!["\"another\"".to_owned()])
             }
             Form::Boolean => (vec!["true".into(), "false".into()], vec!["1".into()]),
