@@ -341,7 +341,7 @@ fn stop_signal(
         };
         manager::stopping();
         // While the data path, and whoever asks, is served: traffic leaves before anything else does.
-        announcer.stop().await;
+        Box::pin(announcer.stop()).await;
         let message = format!("evenkeel stops at {signal}; the data path goes on");
         events.note(Note::new(Kind::Stopped, message).because(signal));
         events.end();

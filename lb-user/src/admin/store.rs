@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(recover(directory.path()).unwrap(), (exceptions.clone(), None));
         exceptions.node = Some(NodeDrain {
             since: SystemTime::UNIX_EPOCH,
-            until: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(60)),
+            until: Some(SystemTime::UNIX_EPOCH + Duration::from_mins(1)),
             reason: "new kernel".into(),
             by: Peer::of(0),
         });

@@ -34,7 +34,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// How long a daemon that stops waits until all is withdrawn.
 const LAST: Duration = Duration::from_secs(15);
-/// How often it looks whether `ExaBGP`'s process knows.
+/// How often it looks whether ExaBGP's process knows.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// How far an announcement is carried out.
@@ -83,7 +83,9 @@ impl Announcer {
             None => false,
         };
         let gone: Vec<_> = record.iter().filter(|made| is_gone(made)).cloned().collect();
-        gone.iter().for_each(|made| record.remove(made));
+        for made in &gone {
+            record.remove(made);
+        }
         let shared = Arc::new(Shared {
             orders: watch::Sender::new(Orders::default()),
             carried: Mutex::default(),
@@ -120,7 +122,7 @@ impl Announcer {
         lock(&self.0.carried).get(&address).cloned().unwrap_or_default()
     }
 
-    /// `ExaBGP`'s process asks what is announced.
+    /// ExaBGP's process asks what is announced.
     #[must_use]
     pub fn ask(&self) -> BTreeSet<IpAddr> {
         lock(&self.0.follower).ask(Instant::now())
@@ -211,9 +213,8 @@ impl Work {
     async fn run(mut self, mut orders: watch::Receiver<Orders>) {
         loop {
             // An hour without news is no end; a daemon that is gone is.
-            match timeout(EVERY, orders.changed()).await {
-                Ok(Err(_)) => return,
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = timeout(EVERY, orders.changed()).await {
+                return;
             }
             let Orders { number, all, .. } = orders.borrow_and_update().clone();
             if number == 0 {
@@ -299,8 +300,8 @@ impl Work {
             self.record.remove(&held.made(address));
         }
         // And what was left by a daemon that was configured otherwise.
-        let strays: Vec<_> = self.record.iter().cloned().collect();
-        for made in strays {
+        let recorded: Vec<_> = self.record.iter().cloned().collect();
+        for made in recorded {
             let known = orders.iter().any(|order| {
                 let on = order.announce.way == AnnounceWay::Address;
                 order.address == made.address
@@ -348,7 +349,7 @@ impl Work {
             return Ok(());
         }
         let ours = self.record.has(&made);
-        self.record.add(made.clone())?;
+        self.record.add(&made)?;
         match address::add(interface, address).await {
             Ok(Added::New) => Ok(()),
             Ok(Added::Before) if ours => Ok(()),
@@ -384,7 +385,7 @@ impl Work {
                 }
                 if !order.announced {
                     self.record.remove(&made);
-                } else if let Err(error) = self.record.add(made) {
+                } else if let Err(error) = self.record.add(&made) {
                     warn!("{error:#}");
                 }
             }

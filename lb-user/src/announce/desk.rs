@@ -152,7 +152,7 @@ fn judge(view: &View<'_>, services: &[String], short: &[String]) -> (Fitness, St
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{fmt::Write as _, path::Path};
 
     use super::*;
 
@@ -161,11 +161,13 @@ mod tests {
         for (name, address) in
             [("web", "192.0.2.10:80"), ("tls", "192.0.2.10:443"), ("dns", "192.0.2.53:53")]
         {
-            text += &format!(
+            write!(
+                text,
                 "[[service]]\nname = \"{name}\"\naddress = \"{address}\"\nmin_active = 2\n\
                  [[service.backend]]\nname = \"a\"\naddress = \"10.0.0.1:80\"\n\
                  [[service.backend]]\nname = \"b\"\naddress = \"10.0.0.2:80\"\n"
-            );
+            )
+            .unwrap();
         }
         Config::parse(&text, Path::new("evenkeel.toml")).unwrap().config
     }

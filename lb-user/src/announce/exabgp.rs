@@ -1,7 +1,7 @@
-//! What `ExaBGP` is told: the process that it runs (`evenkeel exabgp`) asks the daemon again and again, and
-//! writes what changed in `ExaBGP`'s text API on its standard output.
+//! What ExaBGP is told: the process that it runs (`evenkeel exabgp`) asks the daemon again and again, and
+//! writes what changed in ExaBGP's text API on its standard output.
 //!
-//! So nothing is lost when either starts anew: `ExaBGP` begins its process anew and is told everything.
+//! So nothing is lost when either starts anew: ExaBGP begins its process anew and is told everything.
 
 use std::{
     collections::BTreeSet,
@@ -66,7 +66,7 @@ impl Follower {
     }
 }
 
-/// The commands that lead from one set of announced addresses to another (`ExaBGP` 4, text API).
+/// The commands that lead from one set of announced addresses to another (ExaBGP 4, text API).
 #[must_use]
 pub fn commands(before: &BTreeSet<IpAddr>, after: &BTreeSet<IpAddr>) -> Vec<String> {
     let line = |verb: &str, address: &IpAddr| {

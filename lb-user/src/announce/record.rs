@@ -81,13 +81,13 @@ impl Record {
     /// # Errors
     ///
     /// Where it cannot be written; nothing is noted then.
-    pub fn add(&mut self, made: Made) -> Result<()> {
+    pub fn add(&mut self, made: &Made) -> Result<()> {
         if !self.document.made.insert(made.clone()) {
             return Ok(());
         }
         let written = self.write();
         if written.is_err() {
-            self.document.made.remove(&made);
+            self.document.made.remove(made);
         }
         written
     }
@@ -118,7 +118,7 @@ mod tests {
         let open = |boot: &str| Record::of_boot(directory.path(), boot.to_owned());
         let made = Made { address: "192.0.2.10".parse().unwrap(), interface: Some("lo".into()) };
         let mut record = open("one");
-        record.add(made.clone()).unwrap();
+        record.add(&made).unwrap();
         assert!(open("one").has(&made) && !open("two").has(&made));
         record.remove(&made);
         assert_eq!(open("one").iter().count(), 0);
@@ -130,6 +130,6 @@ mod tests {
     fn what_cannot_be_noted_is_not() {
         let mut record = Record::of_boot(Path::new("/proc/nowhere"), "one".into());
         let made = Made { address: "192.0.2.10".parse().unwrap(), interface: None };
-        assert!(record.add(made.clone()).is_err() && !record.has(&made));
+        assert!(record.add(&made).is_err() && !record.has(&made));
     }
 }

@@ -78,7 +78,7 @@ pub struct Fitness {
     pub why: String,
 }
 
-/// `GET /v1/announced`: what `ExaBGP` shall announce now. Whoever asks is taken for its process.
+/// `GET /v1/announced`: what ExaBGP shall announce now. Whoever asks is taken for its process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announced {
     /// The addresses.

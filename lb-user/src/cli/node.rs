@@ -212,7 +212,7 @@ pub async fn healthcheck(client: &Client, args: &HealthcheckArgs) -> Result<()> 
     }
 }
 
-/// Tells `ExaBGP` what to announce, for as long as it listens. What was announced stays so while no daemon
+/// Tells ExaBGP what to announce, for as long as it listens. What was announced stays so while no daemon
 /// answers, as the data path goes on; a daemon that stops in order withdraws before.
 pub async fn exabgp(client: &Client) -> Result<()> {
     let mut told = BTreeSet::new();

@@ -15,7 +15,7 @@ pub enum AnnounceWay {
     /// It is put on an interface, where a routing daemon finds it.
     #[default]
     Address,
-    /// `ExaBGP` is told, by the process that it runs for that.
+    /// ExaBGP is told, by the process that it runs for that.
     Exabgp,
     /// A program is run.
     Hook,

@@ -104,7 +104,7 @@ pub enum Command {
     Node(NodeWish, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// Whether this node can serve a service; none named: any.
     Fitness(Option<String>, oneshot::Sender<Result<Fitness, Refused>>),
-    /// What `ExaBGP` shall announce.
+    /// What ExaBGP shall announce.
     Announced(oneshot::Sender<BTreeSet<IpAddr>>),
     /// What is asked about the configuration as a whole.
     Configuration(ConfigurationCommand),

@@ -1,4 +1,4 @@
-//! `ExaBGP` on an edge, told by the process that it runs.
+//! ExaBGP on an edge, told by the process that it runs.
 
 use std::fs;
 

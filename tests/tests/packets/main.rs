@@ -25,6 +25,8 @@ mod icmp;
 #[cfg(test)]
 mod modes;
 #[cfg(test)]
+mod moved;
+#[cfg(test)]
 mod nexthop;
 #[cfg(test)]
 mod overload;

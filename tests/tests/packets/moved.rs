@@ -1,0 +1,110 @@
+//! Connections that another edge opened, and whose packets come here now: they go on where every edge chooses the
+//! same backend, and nowhere else.
+
+use evenkeel::{
+    config::Scheduler,
+    plan::{Member, Ring},
+};
+use evenkeel_tests::{
+    frame::{ACK, FIN, PSH, RST, SYN},
+    topology::Family,
+};
+use lb_common::service::{forwarding, scheduler};
+
+use crate::{
+    harness::{Harness, Setup, backend_id},
+    modes::Mode,
+    world::{Kind, TCP4, TCP6},
+};
+
+const TABLE: u32 = 251;
+const BACKENDS: u8 = 3;
+const MODES: [Mode; 4] =
+    [Mode::Dsr, Mode::Ipip(Family::V4), Mode::Ipip(Family::V6), Mode::Gue(Family::V4)];
+
+/// An edge with services of this scheduler's number, in this mode.
+fn edge(mode: Mode, number: u32) -> Harness {
+    let setup = Setup { weights: vec![1; usize::from(BACKENDS)], ..mode.setup() };
+    let harness = Harness::with(setup);
+    for kind in [TCP4, TCP6] {
+        let member = |n| Member { id: backend_id(kind, n), weight: 1, address: kind.backend(n) };
+        let members: Vec<_> = (1..=BACKENDS).map(member).collect();
+        harness.write_compiled(kind, &Ring::compile(Scheduler::Maglev, &members, TABLE));
+        let policy = Setup::settings(|settings| {
+            (settings.scheduler, settings.forwarding) = (number, mode.number());
+        });
+        harness.write_policy(kind, &policy.policy, members.len());
+    }
+    harness
+}
+
+fn packet(kind: Kind, port: u16, flags: u8) -> Vec<u8> {
+    kind.frame(flags).source_port(port).build()
+}
+
+/// Sums over the backends: opened and closed connections, and those open and established now.
+fn sums(harness: &Harness, kind: Kind) -> [u64; 4] {
+    (1..=BACKENDS).fold([0; 4], |sums, n| {
+        let ((opened, closed), (open, established)) =
+            (harness.opened_closed(kind, n), harness.load(kind, n));
+        [sums[0] + opened, sums[1] + closed, sums[2] + open, sums[3] + established]
+    })
+}
+
+#[test]
+fn what_every_edge_schedules_alike_goes_on() {
+    for mode in MODES {
+        let (one, other) = (edge(mode, scheduler::MAGLEV), edge(mode, scheduler::MAGLEV));
+        for kind in [TCP4, TCP6] {
+            for port in 2000..2040 {
+                assert_eq!(one.run(&packet(kind, port, SYN)).verdict, "to-backend");
+                let data = packet(kind, port, PSH | ACK);
+                let (here, there) = (one.run(&data), other.run(&data));
+                assert_eq!(there.verdict, "to-backend", "{mode}, {kind}");
+                assert_eq!(there.bytes, here.bytes, "{mode}, {kind}: another backend");
+            }
+            // With their second packet they are confirmed, as new ones are.
+            assert_eq!(sums(&other, kind), [40, 0, 40, 0], "{mode}, {kind}");
+            for port in 2000..2040 {
+                other.run(&packet(kind, port, ACK));
+            }
+            assert_eq!(sums(&other, kind), [40, 0, 40, 40], "{mode}, {kind}");
+        }
+    }
+}
+
+#[test]
+fn the_last_packet_of_a_connection_ends_it_here_too() {
+    let harness = edge(Mode::Dsr, scheduler::MAGLEV);
+    for kind in [TCP4, TCP6] {
+        assert_eq!(harness.run(&packet(kind, 2000, RST | ACK)).verdict, "to-backend");
+        assert_eq!(sums(&harness, kind), [1, 1, 0, 0], "{kind}");
+        assert_eq!(harness.run(&packet(kind, 2001, FIN | ACK)).verdict, "to-backend");
+        assert_eq!(sums(&harness, kind), [2, 1, 1, 0], "{kind}");
+    }
+}
+
+#[test]
+fn nothing_else_goes_on() {
+    let maglev = edge(Mode::Dsr, scheduler::MAGLEV);
+    for kind in [TCP4, TCP6] {
+        for (name, flags) in [("no flags", 0), ("a reset", RST), ("an answer", SYN | ACK)] {
+            maglev.passes(name, &packet(kind, 2000, flags), "pass-no-connection");
+        }
+        let elsewhere = kind.frame(ACK).destination_port(81).build();
+        maglev.passes("another port", &elsewhere, "pass-no-service");
+        assert_eq!(sums(&maglev, kind), [0; 4]);
+    }
+    assert_eq!(Mode::Nat.number(), forwarding::NAT);
+    let others = [
+        edge(Mode::Nat, scheduler::MAGLEV),
+        edge(Mode::Dsr, scheduler::ROUND_ROBIN),
+        edge(Mode::Dsr, scheduler::SOURCE_HASH),
+        edge(Mode::Ipip(Family::V4), scheduler::RANDOM),
+    ];
+    for harness in others {
+        for kind in [TCP4, TCP6] {
+            harness.passes("data", &packet(kind, 2000, PSH | ACK), "pass-no-connection");
+        }
+    }
+}
