@@ -1,13 +1,28 @@
 //! The ring: a service's scheduler, compiled by the controller into an array of backend ids.
 //!
 //! Slot 0 holds the number of slots that follow. Length and slots are in one inner map, so a
-//! program that picked up a ring sees both of the same ring.
+//! program that picked up a ring sees both of the same ring. Behind the slots stands each backend once.
+//!
+//! Where the slots were other backends' a while ago, the former ones follow, one for each slot, from
+//! [`former`] on: whoever opened a connection elsewhere then chose by those.
 
 /// Slot that holds the ring's length.
 pub const LENGTH_SLOT: u32 = 0;
 
 /// Slots that a ring can have at the most, its length not counted.
 pub const MAX_SLOTS: u32 = 1 << 20;
+
+/// What fills the room between the backends and the former slots: no backend's id.
+pub const NOBODY: u32 = u32::MAX;
+
+/// Where the former owner stands of the slot that the `turn`-th connection takes. A ring without former slots
+/// ends before.
+#[inline(always)]
+#[must_use]
+pub const fn former(turn: u64, length: u32) -> u32 {
+    // The length, the slots, and as much room again for the backends, of which there are fewer.
+    slot(turn, length).wrapping_add(length.wrapping_mul(2))
+}
 
 /// The slot of a ring of `length` slots that the `turn`-th connection takes.
 #[inline(always)]

@@ -24,12 +24,14 @@ use crate::{
 /// connection: where every edge chooses the same backend for a flow.
 #[inline(always)]
 pub fn claim<F: Tables>() -> Step {
-    if let Some(scratch) = F::scratch(Room::Packet)
-        && scratch.asks == asks::BELONGS | asks::MOVED
+    let Some(scratch) = F::scratch(Room::Packet) else { return Verdict::DROP_INTERNAL.into() };
+    scratch.connection.backend = schedule::NOBODY;
+    if scratch.asks == asks::BELONGS | asks::MOVED
         && let Some(service) = service_of::<F>(&scratch.flow)
         && maps::settings(service).is_some_and(schedule::is_alike_everywhere)
     {
         scratch.asks = asks::OPENS | asks::MOVED;
+        scratch.connection.backend = schedule::former::<F>(service, &scratch.flow);
     }
     Step::next(Next::OPEN)
 }
@@ -76,7 +78,11 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
     if attempt.number == 0 {
         guard::admit::<F>(service, settings, &scratch.flow.source)?;
     }
-    let backend = schedule::pick::<F>(service, settings, &scratch.flow, attempt.before);
+    let backend = match scratch.connection.backend {
+        schedule::NOBODY => schedule::pick::<F>(service, settings, &scratch.flow, attempt.before),
+        // As `claim` found it.
+        former => Ok(former),
+    };
     let backend = match backend {
         Err(reason @ (Verdict::DROP_OVERLOAD | Verdict::DROP_NO_BACKEND)) => {
             return Ok(Step::with(Next::REJECT, reason.index()));

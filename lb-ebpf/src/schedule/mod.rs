@@ -20,7 +20,7 @@ pub use self::affinity::remember;
 use crate::maps::{self, Tables};
 
 /// No backend's id.
-pub const NOBODY: u32 = u32::MAX;
+pub const NOBODY: u32 = ring::NOBODY;
 
 /// Slots that are tried before every backend is looked at in turn.
 const TRIES: u32 = 4;
@@ -73,6 +73,17 @@ pub fn pick<F: Tables>(
 #[inline(always)]
 pub const fn is_alike_everywhere(settings: &ServiceSettings) -> bool {
     settings.scheduler == scheduler::MAGLEV && settings.forwarding != forwarding::NAT
+}
+
+/// Where every edge sent a flow before the slots changed, in a ring that remembers; else nobody.
+#[inline(always)]
+pub fn former<F: Tables>(service: u32, flow: &Flow<F::Address>) -> u32 {
+    let length = maps::ring_slot(service, ring::LENGTH_SLOT).unwrap_or(0);
+    if length == 0 {
+        return NOBODY;
+    }
+    let at = ring::former(u64::from(hash::flow(flow)), length);
+    maps::ring_slot(service, at).unwrap_or(NOBODY)
 }
 
 /// Any backend that has room, `avoid` last.

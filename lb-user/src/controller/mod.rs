@@ -11,6 +11,7 @@ mod apply;
 mod change;
 mod condition;
 pub mod configuration;
+mod former;
 mod guard;
 mod history;
 mod interfaces;
@@ -177,6 +178,7 @@ pub struct Controller {
     http: http::Handle,
     announcer: Announcer,
     announced: announce::Desk,
+    formers: former::Formers,
 }
 
 /// Where what happens comes from.
@@ -277,6 +279,7 @@ impl Controller {
             http,
             announcer,
             announced: announce::Desk::default(),
+            formers: former::Formers::default(),
         };
         controller.end_exceptions();
         controller.follow_configuration();
@@ -380,6 +383,7 @@ impl Controller {
             ways: self.ways.clone(),
             least_mtu: self.host.least_mtu(&self.interfaces),
             host_addresses: self.host.addresses(),
+            settled: self.formers.settled(Instant::now()),
         };
         plan::build(&config, &facts, self.applier.held())
     }
@@ -394,6 +398,7 @@ impl Controller {
         if let Err(error) = written {
             error!("the data path is behind: {error:#}");
         }
+        self.formers.note(&self.applier, Instant::now());
         self.note_joined();
         self.note_retired();
         self.note_timing();

@@ -156,7 +156,7 @@ impl Dataplane for Fake {
 
     fn write_ring(&mut self, id: ServiceId, ring: &Ring) -> Result<()> {
         let mut maps = self.write()?;
-        let mut named = ring.slots.iter().chain(&ring.members);
+        let mut named = ring.slots.iter().chain(&ring.members).chain(&ring.former);
         assert!(named.all(|backend| maps.backend_records.contains_key(backend)));
         maps.rings.insert(id, ring.clone());
         Ok(())
@@ -170,7 +170,8 @@ impl Dataplane for Fake {
 
     fn reset_backend(&mut self, id: BackendId) -> Result<()> {
         let maps = self.write()?;
-        let used = maps.rings.values().any(|ring| ring.slots.contains(&id));
+        let used =
+            maps.rings.values().any(|ring| ring.slots.contains(&id) || ring.former.contains(&id));
         assert!(!used, "reset the counters of a backend in use");
         Ok(())
     }
@@ -194,7 +195,8 @@ impl Dataplane for Fake {
         backend: Option<&BackendEntry>,
     ) -> Result<()> {
         let mut maps = self.write()?;
-        let used = maps.rings.values().any(|ring| ring.slots.contains(&id));
+        let used =
+            maps.rings.values().any(|ring| ring.slots.contains(&id) || ring.former.contains(&id));
         assert!(backend.is_some() || !used, "freed while in use");
         match backend {
             Some(backend) => maps.backend_records.insert(id, backend.clone()),

@@ -1,7 +1,7 @@
 //! Builds the tables: gives ids, compiles rings, finds ways and source addresses.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -11,7 +11,7 @@ use super::{
     BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
     Standing, Tables, Tunnel, effective, index::Known, maglev::Member, members,
 };
-use crate::config::{Backend, Config, Forwarding, Service};
+use crate::config::{Backend, Config, Forwarding, Scheduler, Service};
 
 /// How a backend is reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Facts {
     pub least_mtu: u32,
     /// The host's own addresses.
     pub host_addresses: BTreeSet<IpAddr>,
+    /// Services of which nobody has to know any more whose the slots were.
+    pub settled: BTreeSet<ServiceId>,
 }
 
 impl Facts {
@@ -93,8 +95,21 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
             entries.push((id, entry));
         }
         let members = admit(service, facts, &mut entries);
+        let ids: Vec<_> = entries.iter().map(|(id, _)| *id).collect();
         tables.backends.extend(entries);
         let ring = Ring::compile(service.scheduler, &members, service.table_size);
+        let ring = match previous.services.get(&service_id) {
+            Some(before) if is_alike_everywhere(service) => {
+                let backends = ids.iter().zip(&service.backends);
+                let usable: HashSet<_> = backends
+                    .filter(|(_, backend)| facts.standing(service, backend).is_usable())
+                    .map(|(id, _)| *id)
+                    .collect();
+                let usable = |id| usable.contains(&id);
+                ring.after(&before.ring, facts.settled.contains(&service_id), usable)
+            }
+            _ => ring,
+        };
         let policy = Some(Policy::of(service, awaits(service, facts)));
         tables.services.insert(
             service_id,
@@ -118,6 +133,12 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
         });
     }
     Ok(tables)
+}
+
+/// Whether every edge chooses alike for a flow, so that a connection that another one opened goes on here: as
+/// the program has it.
+fn is_alike_everywhere(service: &Service) -> bool {
+    service.scheduler == Scheduler::Maglev && service.forwarding != Forwarding::Nat
 }
 
 /// Whether a backend of a service may be up in a moment.

@@ -15,6 +15,9 @@ pub struct Ring {
     pub slots: Vec<BackendId>,
     /// Each of them once, by their addresses: the same order on every host.
     pub members: Vec<BackendId>,
+    /// Whose the slots were before they changed, one for each; empty: nothing changed lately. Connections
+    /// that another edge opened, and that no edge here knows yet, go there.
+    pub former: Vec<BackendId>,
 }
 
 impl Ring {
@@ -24,7 +27,7 @@ impl Ring {
         let mut members = slots.clone();
         members.sort_unstable();
         members.dedup();
-        Self { slots, members }
+        Self { slots, members, former: Vec::new() }
     }
 
     /// The ring of a scheduler; `table_size` slots for one that hashes.
@@ -40,7 +43,28 @@ impl Ring {
         };
         let mut members = members.to_vec();
         members.sort_by_key(|member| member.address);
-        Self { slots, members: members.into_iter().map(|member| member.id).collect() }
+        let members = members.into_iter().map(|member| member.id).collect();
+        Self { slots, members, former: Vec::new() }
+    }
+
+    /// Has it remember whose its slots were in the ring before it, as far as those are `usable`. What that
+    /// one remembered itself is older, and stays, unless it is `settled`.
+    #[must_use]
+    pub fn after(self, before: &Self, settled: bool, usable: impl Fn(BackendId) -> bool) -> Self {
+        let length = self.slots.len();
+        let remembers = !settled && before.former.len() == length;
+        let owners = if remembers { &before.former } else { &before.slots };
+        // They stand behind as much room for the members as there are slots.
+        let same = before.former.is_empty() && before.slots == self.slots;
+        if same || owners.len() != length || self.members.len() > length {
+            return self;
+        }
+        let owner = |(slot, owner): (&BackendId, &BackendId)| {
+            if usable(*owner) { *owner } else { *slot }
+        };
+        let former: Vec<_> = self.slots.iter().zip(owners).map(owner).collect();
+        let former = if former == self.slots { Vec::new() } else { former };
+        Self { former, ..self }
     }
 
     /// The share of the slots that each member has, from 0 to 1: its fair share of new connections.
@@ -110,6 +134,26 @@ mod tests {
         assert_eq!(ring(&[1, 1]), [0, 1]);
         assert_eq!(ring(&[2, 2, 4]), [2, 0, 1, 2]);
         assert_eq!(ring(&[3, 1]), [0, 0, 1, 0]);
+    }
+
+    #[test]
+    fn the_oldest_usable_owner_of_a_slot_is_remembered_until_it_is_settled() {
+        let ids = |ids: &[u32]| ids.iter().copied().map(BackendId).collect::<Vec<_>>();
+        let ring = |slots: &[u32]| Ring::of(ids(slots));
+        let all = |_| true;
+        let first = ring(&[0, 1, 0, 1]);
+        assert_eq!(first.clone().after(&Ring::default(), false, all).former, []);
+        assert_eq!(first.clone().after(&first, false, all).former, []);
+        let second = ring(&[0, 2, 0, 1]).after(&first, false, all);
+        assert_eq!(second.former, ids(&[0, 1, 0, 1]));
+        let third = ring(&[2, 2, 0, 1]).after(&second, false, all);
+        assert_eq!(third.former, ids(&[0, 1, 0, 1]));
+        assert_eq!(third.clone().after(&third, true, all).former, []);
+        // Who is out has no say any more.
+        let left = ring(&[2, 2, 0, 0]).after(&third, false, |id| id != BackendId(1));
+        assert_eq!(left.former, ids(&[0, 2, 0, 0]));
+        // Another size is another table.
+        assert_eq!(ring(&[0, 1]).after(&third, false, all).former, []);
     }
 
     proptest! {

@@ -108,3 +108,44 @@ fn nothing_else_goes_on() {
         }
     }
 }
+
+/// A backend was added: of the slots that are its own now, every connection that goes on is a former owner's.
+#[test]
+fn what_goes_on_goes_to_whose_the_slot_was() {
+    let (before, after) = (edge(Mode::Dsr, scheduler::MAGLEV), edge(Mode::Dsr, scheduler::MAGLEV));
+    for kind in [TCP4, TCP6] {
+        let member = |n| Member { id: backend_id(kind, n), weight: 1, address: kind.backend(n) };
+        let compiled = |count| {
+            let members: Vec<_> = (1..=count).map(member).collect();
+            Ring::compile(Scheduler::Maglev, &members, TABLE)
+        };
+        let (two, three) = (compiled(2), compiled(3));
+        before.write_compiled(kind, &two);
+        after.write_compiled(kind, &three.clone().after(&two, false, |_| true));
+        let (mut moved, mut same) = (0, 0);
+        for port in 2000..2100 {
+            let opened = before.run(&packet(kind, port, SYN)).bytes;
+            let new = after.run(&packet(kind, port + 1000, SYN)).verdict;
+            assert_eq!(new, "to-backend");
+            let goes_on = packet(kind, port, ACK);
+            let expected = before.run(&goes_on).bytes;
+            assert_eq!(after.run(&goes_on).bytes, expected, "{kind}, {port}");
+            // A new connection of the same client goes by the new slots.
+            let anew = sent_to(&after, kind, port + 5000);
+            let old = sent_to(&before, kind, port + 5000);
+            if anew == old {
+                same += 1
+            } else {
+                moved += 1
+            }
+            assert!(!opened.is_empty());
+        }
+        assert!(moved > 10 && same > moved, "{kind}: {moved} of {} slots moved", moved + same);
+    }
+}
+
+/// The Ethernet address that a new connection is sent to.
+fn sent_to(harness: &Harness, kind: Kind, port: u16) -> [u8; 6] {
+    let bytes = harness.run(&packet(kind, port, SYN)).bytes;
+    bytes[..6].try_into().unwrap()
+}

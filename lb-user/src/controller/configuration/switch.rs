@@ -1,6 +1,6 @@
 //! From one configuration to another: the history, the file and the tables, together or not at all.
 
-use std::{collections::HashMap, fs};
+use std::{collections::HashMap, fs, time::Instant};
 
 use tracing::{error, warn};
 
@@ -90,6 +90,7 @@ impl Controller {
             return Err(Refused::Failed(error.context("write the data path's tables")));
         }
         self.loaded = loaded;
+        self.formers.note(&self.applier, Instant::now());
         self.note_joined();
         self.note_retired();
         self.note_timing();

@@ -74,8 +74,15 @@ impl Rings {
         let slots = held.slots().with_context(|| format!("read the ring of service {}", id.0))?;
         let (length, slots) = slots.split_first().context("a ring without a length")?;
         let length = (*length as usize).min(slots.len());
-        let backends = |ids: &[u32]| ids.iter().copied().map(BackendId).collect();
-        Ok(Ring { slots: backends(&slots[..length]), members: backends(&slots[length..]) })
+        let (slots, rest) = slots.split_at(length);
+        let backends = |ids: &[u32]| {
+            ids.iter().copied().filter(|id| *id != ring::NOBODY).map(BackendId).collect()
+        };
+        // Only with former slots are there as many elements behind the slots.
+        let (members, former) =
+            if rest.len() == 2 * length { rest.split_at(length) } else { (rest, &[][..]) };
+        let (slots, members, former) = (backends(slots), backends(members), backends(former));
+        Ok(Ring { slots, members, former })
     }
 
     /// Whether a service's ring is this one.
@@ -143,12 +150,21 @@ impl Held {
     }
 }
 
-/// The elements of a ring's array: how many slots it has, the slots, and each backend once.
+/// The elements of a ring's array: how many slots it has, the slots, each backend once, and the former slots.
 fn slots(ring: &Ring) -> Result<Vec<u32>> {
     let length = u32::try_from(ring.slots.len()).context("ring too long")?;
     ensure!(length <= ring::MAX_SLOTS, "a ring of {length} slots is too long");
     let mut slots = Vec::with_capacity(ring.slots.len() + ring.members.len() + 1);
     slots.push(length);
     slots.extend(ring.slots.iter().chain(&ring.members).map(|backend| backend.0));
+    if !ring.former.is_empty() {
+        let turn = ring::former(0, length) as usize;
+        ensure!(
+            slots.len() <= turn,
+            "a ring of more backends than slots has no room for former ones"
+        );
+        slots.resize(turn, ring::NOBODY);
+        slots.extend(ring.former.iter().map(|backend| backend.0));
+    }
     Ok(slots)
 }
