@@ -59,6 +59,7 @@ pub struct Turn {
 pub struct Desk {
     gates: BTreeMap<IpAddr, (Gate, Instant)>,
     orders: Vec<Order>,
+    due: Option<Instant>,
 }
 
 impl Desk {
@@ -86,6 +87,7 @@ impl Desk {
         }
         self.gates.retain(|address, _| addresses.contains_key(address));
         let (mut orders, mut turns) = (Vec::new(), Vec::new());
+        self.due = None;
         for (address, (announce, services, short)) in addresses {
             let (fitness, mut why) = judge(view, &services, &short);
             let fresh = || (Gate::new(left.contains(&address)), now);
@@ -103,6 +105,7 @@ impl Desk {
                     why: why.clone(),
                 });
             }
+            self.due = self.due.into_iter().chain(gate.due(timing)).min();
             if let Some(wait) = gate.waits(timing, now) {
                 let wait = Duration::from_secs(wait.as_secs() + 1);
                 why = format!("well, announced in {}", humantime::format_duration(wait));
@@ -117,6 +120,12 @@ impl Desk {
         }
         self.orders = orders;
         turns
+    }
+
+    /// When a gate turns, if all stays as it is.
+    #[must_use]
+    pub fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     /// What is to be done.

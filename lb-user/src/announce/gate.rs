@@ -49,6 +49,13 @@ impl Gate {
         Some(timing.announce_after.saturating_sub(now.saturating_duration_since(since)))
     }
 
+    /// When it turns, if what was seen last stays so.
+    #[must_use]
+    pub fn due(&self, timing: Timing) -> Option<Instant> {
+        let wait = if self.announced { timing.withdraw_after } else { timing.announce_after };
+        self.otherwise_since.map(|since| since + wait)
+    }
+
     /// Takes up what a look saw; tells whether that turned it.
     pub fn note(&mut self, fitness: Fitness, timing: Timing, now: Instant) -> bool {
         let wanted = fitness == Fitness::Well;
@@ -88,11 +95,13 @@ mod tests {
         assert_eq!(gate.waits(TIMING, at(0)), None);
         assert!(!gate.note(Fitness::Well, TIMING, at(1)));
         assert_eq!(gate.waits(TIMING, at(4)), Some(Duration::from_secs(7)));
+        assert_eq!(gate.due(TIMING), Some(at(11)));
         // One bad look, and the time runs anew.
         assert!(!gate.note(Fitness::Unwell, TIMING, at(9)));
         assert!(!gate.note(Fitness::Well, TIMING, at(10)));
         assert!(!gate.note(Fitness::Well, TIMING, at(19)));
         assert!(gate.note(Fitness::Well, TIMING, at(20)) && gate.is_announced());
+        assert_eq!(gate.due(TIMING), None);
         assert!(!gate.note(Fitness::Unwell, TIMING, at(21)));
         assert!(gate.note(Fitness::Unwell, TIMING, at(23)) && !gate.is_announced());
     }

@@ -4,11 +4,19 @@ use std::{collections::BTreeMap, time::Instant};
 
 use super::{Controller, Refused};
 use crate::{
-    announce::{Order, Turn, View},
+    announce::{Desk, Order, Turn, View},
     api::model::{Announcement, Fitness},
     config::Service,
     events::{Kind, Note},
 };
+
+/// Resolves when an announcement is to be made, or withdrawn, if all stays as it is. Looks may come late.
+pub(super) async fn due(desk: &Desk) {
+    match desk.due() {
+        Some(due) => tokio::time::sleep_until(due.into()).await,
+        None => std::future::pending().await,
+    }
+}
 
 impl Controller {
     /// Has addresses announced or withdrawn, as what is known asks for it.

@@ -1,7 +1,7 @@
 //! What follows for open connections when an interface is another device than before, or a neighbour
 //! another machine.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use lb_common::net::Hop;
 use tokio::sync::mpsc;
@@ -24,6 +24,7 @@ impl Controller {
     /// behind one that was made again find the way back.
     pub(super) fn note_interfaces(&mut self) {
         self.note_host();
+        self.announce(Instant::now());
         for attachment in self.sources.attached.borrow_and_update().iter() {
             if attachment.index == 0 {
                 continue;

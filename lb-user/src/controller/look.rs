@@ -73,7 +73,7 @@ impl Controller {
         let returned = self.condition.watch.returned(last, began);
         let grown = due(self.condition.ramps.next(last));
         let ended = self.end_exceptions();
-        let news = ejected || !returned.is_empty() || !self.formers.settled(began).is_empty();
+        let news = ejected || !returned.is_empty() || self.formers.is_due(began);
         self.tell_returned(returned);
         if news || grown || ended {
             self.update();

@@ -200,6 +200,7 @@ enum Event {
     Attached,
     Look,
     ConfigurationDue,
+    AnnouncementDue,
 }
 
 impl Controller {
@@ -306,6 +307,7 @@ impl Controller {
                 Ok(()) = self.sources.attached.changed() => Event::Attached,
                 () = tokio::time::sleep_until(next_look.into()) => Event::Look,
                 () = self.configuration.due() => Event::ConfigurationDue,
+                () = announcing::due(&self.announced) => Event::AnnouncementDue,
             };
             let began = Instant::now();
             if let Some(next) = self.handle(event).await {
@@ -344,6 +346,7 @@ impl Controller {
             Event::Attached => self.note_interfaces(),
             Event::Look => return Some(self.look()),
             Event::ConfigurationDue => self.configuration_due(),
+            Event::AnnouncementDue => self.announce(Instant::now()),
         }
         None
     }
@@ -383,7 +386,7 @@ impl Controller {
             ways: self.ways.clone(),
             least_mtu: self.host.least_mtu(&self.interfaces),
             host_addresses: self.host.addresses(),
-            settled: self.formers.settled(Instant::now()),
+            ages: self.formers.ages(Instant::now()),
         };
         plan::build(&config, &facts, self.applier.held())
     }

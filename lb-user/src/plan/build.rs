@@ -8,7 +8,7 @@ use std::{
 use lb_common::net::Hop;
 
 use super::{
-    BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
+    Age, BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
     Standing, Tables, Tunnel, effective, index::Known, maglev::Member, members,
 };
 use crate::config::{Backend, Config, Forwarding, Scheduler, Service};
@@ -35,8 +35,8 @@ pub struct Facts {
     pub least_mtu: u32,
     /// The host's own addresses.
     pub host_addresses: BTreeSet<IpAddr>,
-    /// Services of which nobody has to know any more whose the slots were.
-    pub settled: BTreeSet<ServiceId>,
+    /// How long the services' rings have been in force. Absent: long enough.
+    pub ages: HashMap<ServiceId, Age>,
 }
 
 impl Facts {
@@ -106,7 +106,8 @@ pub fn build(config: &Config, facts: &Facts, previous: &Tables) -> Result<Tables
                     .map(|(id, _)| *id)
                     .collect();
                 let usable = |id| usable.contains(&id);
-                ring.after(&before.ring, facts.settled.contains(&service_id), usable)
+                let age = facts.ages.get(&service_id).copied().unwrap_or_default();
+                ring.after(&before.ring, age, usable)
             }
             _ => ring,
         };

@@ -25,7 +25,7 @@ pub use self::{
     index::Index,
     maglev::Member,
     policy::{NodePolicy, Policy, Tunnel},
-    ring::Ring,
+    ring::{Age, Ring},
     standing::{Standing, effective, members},
 };
 use crate::config::{Endpoint, PortRange, Protocol};

@@ -20,6 +20,18 @@ pub struct Ring {
     pub former: Vec<BackendId>,
 }
 
+/// How long a ring has been in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Age {
+    /// Hardly any connection was opened by it: not worth remembering.
+    Young,
+    /// Worth remembering when it changes.
+    #[default]
+    Grown,
+    /// So long that what was before needs not be remembered any more.
+    Old,
+}
+
 impl Ring {
     /// The ring in which these backends take these turns.
     #[must_use]
@@ -47,13 +59,17 @@ impl Ring {
         Self { slots, members, former: Vec::new() }
     }
 
-    /// Has it remember whose its slots were in the ring before it, as far as those are `usable`. What that
-    /// one remembered itself is older, and stays, unless it is `settled`.
+    /// Has it remember whose its slots were in the ring before it, whose age is `age`, as far as those are
+    /// `usable`.
     #[must_use]
-    pub fn after(self, before: &Self, settled: bool, usable: impl Fn(BackendId) -> bool) -> Self {
+    pub fn after(self, before: &Self, age: Age, usable: impl Fn(BackendId) -> bool) -> Self {
         let length = self.slots.len();
-        let remembers = !settled && before.former.len() == length;
-        let owners = if remembers { &before.former } else { &before.slots };
+        let owners = match age {
+            // What that one remembered itself is older.
+            Age::Young | Age::Grown if before.former.len() == length => &before.former,
+            Age::Young => return self,
+            Age::Grown | Age::Old => &before.slots,
+        };
         // They stand behind as much room for the members as there are slots.
         let same = before.former.is_empty() && before.slots == self.slots;
         if same || owners.len() != length || self.members.len() > length {
@@ -142,18 +158,21 @@ mod tests {
         let ring = |slots: &[u32]| Ring::of(ids(slots));
         let all = |_| true;
         let first = ring(&[0, 1, 0, 1]);
-        assert_eq!(first.clone().after(&Ring::default(), false, all).former, []);
-        assert_eq!(first.clone().after(&first, false, all).former, []);
-        let second = ring(&[0, 2, 0, 1]).after(&first, false, all);
+        assert_eq!(first.clone().after(&Ring::default(), Age::Grown, all).former, []);
+        assert_eq!(first.clone().after(&first, Age::Grown, all).former, []);
+        // As backends come one by one after a start.
+        assert_eq!(ring(&[0, 2, 0, 1]).after(&first, Age::Young, all).former, []);
+        let second = ring(&[0, 2, 0, 1]).after(&first, Age::Grown, all);
         assert_eq!(second.former, ids(&[0, 1, 0, 1]));
-        let third = ring(&[2, 2, 0, 1]).after(&second, false, all);
+        let third = ring(&[2, 2, 0, 1]).after(&second, Age::Young, all);
         assert_eq!(third.former, ids(&[0, 1, 0, 1]));
-        assert_eq!(third.clone().after(&third, true, all).former, []);
+        assert_eq!(third.clone().after(&third, Age::Grown, all).former, third.former);
+        assert_eq!(third.clone().after(&third, Age::Old, all).former, []);
         // Who is out has no say any more.
-        let left = ring(&[2, 2, 0, 0]).after(&third, false, |id| id != BackendId(1));
+        let left = ring(&[2, 2, 0, 0]).after(&third, Age::Grown, |id| id != BackendId(1));
         assert_eq!(left.former, ids(&[0, 2, 0, 0]));
         // Another size is another table.
-        assert_eq!(ring(&[0, 1]).after(&third, false, all).former, []);
+        assert_eq!(ring(&[0, 1]).after(&third, Age::Grown, all).former, []);
     }
 
     proptest! {

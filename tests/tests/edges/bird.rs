@@ -57,9 +57,6 @@ fn in_tunnels_no_flow_breaks_whatever_happens_to_an_edge() {
 fn with_dsr_no_flow_breaks_when_an_edge_dies() {
     let ground = ground(Mode::Dsr);
     let (downloads, visitors) = (downloads(&ground), visitors(&ground));
-    // Another backend comes at that moment.
-    ground.add_spare(0).unwrap();
-    ground.add_spare(1).unwrap();
     killed(&ground, 1);
     downloads.proceed().unwrap();
     visitors.proceed(100).unwrap();
