@@ -209,7 +209,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
     }
     let fresh = !datapath.taken_over;
     let served = (socket, reloads, events.clone());
-    let result = control(&paths, loaded, datapath, (&pins, pins_lock), served).await;
+    let result = Box::pin(control(&paths, loaded, datapath, (&pins, pins_lock), served)).await;
     events.close(LAST_WORDS);
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
         // Nothing was balanced yet: leave no trace.
@@ -341,7 +341,7 @@ fn stop_signal(
         };
         manager::stopping();
         // While the data path, and whoever asks, is served: traffic leaves before anything else does.
-        Box::pin(announcer.stop()).await;
+        announcer.stop().await;
         let message = format!("evenkeel stops at {signal}; the data path goes on");
         events.note(Note::new(Kind::Stopped, message).because(signal));
         events.end();
