@@ -10,7 +10,7 @@ use evenkeel_tests::{
     netns::succeeded,
     process::Process,
     servers::{Nginx, PORT, big_file},
-    settings::HTTP_PROBE,
+    settings::{HTTP_PROBE, Service, Settings},
     topology::{Family, Fleet, Host},
     wait::{PATIENCE, eventually},
 };
@@ -140,20 +140,13 @@ fn text(fleet: &Fleet, mode: Mode, announce: &str) -> String {
         Mode::Ipip(_) => "ipip",
         Mode::Gue(_) => "gue",
     };
-    let mut text = format!("[node]\ninterfaces = [\"front\", \"back\"]\n{announce}\n");
-    for (name, family) in [("web", Family::V4), ("web6", Family::V6)] {
-        text += &format!(
-            "[[service]]\nname = \"{name}\"\naddress = \"{}\"\nscheduler = \"maglev\"\n\
-             forwarding = \"{forwarding}\"\n[service.health]\n{HTTP_PROBE}",
-            family.service(PORT)
-        );
-        for host in &fleet.backends[..BACKENDS] {
-            text += &format!(
-                "[[service.backend]]\nname = \"{}\"\naddress = \"{}\"\n",
-                host.name,
-                host.address(family, PORT)
-            );
-        }
-    }
-    text
+    let services = [("web", Family::V4), ("web6", Family::V6)].map(|(name, family)| {
+        let service = Service::web(name, family).at_port(PORT).probed(HTTP_PROBE);
+        let service = service.forwarding(forwarding).line("scheduler = \"maglev\"");
+        fleet.backends[..BACKENDS].iter().fold(service, |service, host| service.backend(host, 1))
+    });
+    let interfaces = vec!["front".to_owned(), "back".to_owned()];
+    let settings = Settings { interfaces, services: services.to_vec() };
+    // A table of the file stands before the services.
+    settings.to_string().replacen("\n[[service]]", &format!("\n{announce}\n[[service]]"), 1)
 }
