@@ -1,6 +1,7 @@
 //! Tests of the module through its public functions: texts in, values and diagnostics out.
 
 mod alerts;
+mod announce;
 mod availability;
 mod edit;
 mod guards;
