@@ -19,9 +19,11 @@ pub const NOBODY: u32 = u32::MAX;
 /// ends before.
 #[inline(always)]
 #[must_use]
-pub const fn former(turn: u64, length: u32) -> u32 {
-    // The length, the slots, and as much room again for the backends, of which there are fewer.
-    slot(turn, length).wrapping_add(length.wrapping_mul(2))
+pub const fn former(turn: u64, length: u32, members: u32) -> u32 {
+    // The length, the slots, and as much room again for the backends: where there are more of them, there
+    // are no former slots.
+    let room = if members > length { members } else { length };
+    slot(turn, length).wrapping_add(length).wrapping_add(room)
 }
 
 /// The slot of a ring of `length` slots that the `turn`-th connection takes.
@@ -32,4 +34,20 @@ pub const fn slot(turn: u64, length: u32) -> u32 {
     #[expect(clippy::cast_possible_truncation, reason = "less than `length`, a u32")]
     let index = (turn % length as u64) as u32;
     LENGTH_SLOT + 1 + index
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn former_slots_stand_behind_all_others() {
+        for (length, members) in [(5, 2), (5, 5), (3, 7)] {
+            let last = slot(u64::from(length) - 1, length) + members;
+            assert!(former(0, length, members) > last);
+            assert_eq!(former(1, length, members), former(0, length, members) + 1);
+            // As many members or fewer: always the same place.
+            assert_eq!(former(0, length, length), former(0, length, 1));
+        }
+    }
 }

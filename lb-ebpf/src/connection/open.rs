@@ -28,10 +28,11 @@ pub fn claim<F: Tables>() -> Step {
     scratch.connection.backend = schedule::NOBODY;
     if scratch.asks == asks::BELONGS | asks::MOVED
         && let Some(service) = service_of::<F>(&scratch.flow)
-        && maps::settings(service).is_some_and(schedule::is_alike_everywhere)
+        && let Some(settings) = maps::settings(service)
+        && schedule::is_alike_everywhere(settings)
     {
         scratch.asks = asks::OPENS | asks::MOVED;
-        scratch.connection.backend = schedule::former::<F>(service, &scratch.flow);
+        scratch.connection.backend = schedule::former::<F>(service, settings, &scratch.flow);
     }
     Step::next(Next::OPEN)
 }

@@ -77,12 +77,12 @@ pub const fn is_alike_everywhere(settings: &ServiceSettings) -> bool {
 
 /// Where every edge sent a flow before the slots changed, in a ring that remembers; else nobody.
 #[inline(always)]
-pub fn former<F: Tables>(service: u32, flow: &Flow<F::Address>) -> u32 {
+pub fn former<F: Tables>(service: u32, settings: &ServiceSettings, flow: &Flow<F::Address>) -> u32 {
     let length = maps::ring_slot(service, ring::LENGTH_SLOT).unwrap_or(0);
     if length == 0 {
         return NOBODY;
     }
-    let at = ring::former(u64::from(hash::flow(flow)), length);
+    let at = ring::former(u64::from(hash::flow(flow)), length, settings.members);
     maps::ring_slot(service, at).unwrap_or(NOBODY)
 }
 

@@ -4,7 +4,7 @@
 //! daemon drops once it has loaded. So every ring is opened at the start, and held from then on.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
 };
@@ -78,9 +78,11 @@ impl Rings {
         let backends = |ids: &[u32]| {
             ids.iter().copied().filter(|id| *id != ring::NOBODY).map(BackendId).collect()
         };
-        // Only with former slots are there as many elements behind the slots.
-        let (members, former) =
-            if rest.len() == 2 * length { rest.split_at(length) } else { (rest, &[][..]) };
+        // Only with former slots are there as many elements behind the slots; of small tables' backends, each
+        // stands there once.
+        let once = rest.iter().collect::<HashSet<_>>().len() == rest.len();
+        let remembers = rest.len() == 2 * length && !once;
+        let (members, former) = if remembers { rest.split_at(length) } else { (rest, &[][..]) };
         let (slots, members, former) = (backends(slots), backends(members), backends(former));
         Ok(Ring { slots, members, former })
     }
@@ -158,7 +160,7 @@ fn slots(ring: &Ring) -> Result<Vec<u32>> {
     slots.push(length);
     slots.extend(ring.slots.iter().chain(&ring.members).map(|backend| backend.0));
     if !ring.former.is_empty() {
-        let turn = ring::former(0, length) as usize;
+        let turn = ring::former(0, length, u32::try_from(ring.members.len())?) as usize;
         ensure!(
             slots.len() <= turn,
             "a ring of more backends than slots has no room for former ones"

@@ -226,7 +226,9 @@ impl Kernel {
     pub fn write_ring(&mut self, id: u32, ring: &world::Ring) {
         let slots = &mut self.slots[usize::try_from(id).unwrap()];
         slots.set(0, u32::try_from(ring.slots.len()).unwrap(), 0).unwrap();
-        for (at, backend) in (1..).zip(ring.slots.iter().chain(&ring.members)) {
+        // What follows is nobody: a ring of its own size would end there.
+        let nobody = std::iter::repeat(&u32::MAX);
+        for (at, backend) in (1..RING).zip(ring.slots.iter().chain(&ring.members).chain(nobody)) {
             slots.set(at, *backend, 0).unwrap();
         }
         let Raw(mut settings) = self.settings.get(&id, 0).unwrap();
