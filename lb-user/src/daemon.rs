@@ -36,7 +36,7 @@ use crate::{
     controller::{Command, Connections, Controller, Setup, configuration::pending},
     events::{Events, Kind, Note},
     http,
-    loader::{self, Attachments, Datapath, Grip, Manner, Pins},
+    loader::{self, Attachments, Datapath, Explain, Grip, Manner, Pins},
     lock,
 };
 
@@ -252,8 +252,8 @@ async fn control(
     }
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let (http, readers) = http::listener();
-    let connections =
-        Arc::new(Connections { table: connections, programs, capacity: sizes.connections });
+    let (explain, capacity) = (Explain::new(pins.clone()), sizes.connections);
+    let connections = Arc::new(Connections { table: connections, programs, explain, capacity });
     let table = Arc::clone(&connections);
     let setup = Setup {
         http,

@@ -67,6 +67,7 @@ use crate::{
     connections::Directory,
     dataplane::Lifetimes,
     events::{Events, Kind, Note},
+    explain,
     health::{self, AgentChange, Agents, Health, Monitor},
     http,
     loader::{Grip, Interfaces, Sizes},
@@ -92,6 +93,8 @@ pub enum Command {
     Alerts(oneshot::Sender<Alerts>),
     /// The names of services and backends by their ids.
     Directory(oneshot::Sender<Directory>),
+    /// How a service stands.
+    Standing(String, oneshot::Sender<Result<explain::Facts, Refused>>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -338,6 +341,7 @@ impl Controller {
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Alerts(reply) => drop(reply.send(self.told_alerts())),
             Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
+            Command::Standing(service, reply) => drop(reply.send(self.standing(&service))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -9,13 +10,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lb_common::net::Hop;
+use lb_common::{explain::Answer, net::Hop};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
+    config::Protocol,
     dataplane::{Census, Connection, ConnectionTable, Correction, Drift, Lifetimes, Timing},
-    loader::Programs,
+    explain,
+    loader::{Explain, Programs},
     plan::{BackendId, ServiceId},
 };
 
@@ -35,6 +38,8 @@ pub struct Connections {
     pub table: ConnectionTable,
     /// The programs.
     pub programs: Programs,
+    /// The program that answers questions.
+    pub explain: Explain,
     /// Connections that a family's table has room for.
     pub capacity: u32,
 }
@@ -66,6 +71,20 @@ impl Connections {
     /// What the kernel answered.
     pub fn browse(&self, each: impl FnMut(&Connection) -> ControlFlow<()>) -> Result<()> {
         self.table.browse(self.programs.expire()?, each)
+    }
+
+    /// Asks the program what would become of a connection.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn explain(
+        &self,
+        client: SocketAddr,
+        destination: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Answer> {
+        self.explain.with(|program| explain::ask(program, client, destination, protocol))
     }
 
     /// Ends every connection that `picks` picks, now. Returns how many.
