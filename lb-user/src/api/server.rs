@@ -121,7 +121,7 @@ pub async fn serve(
         // Listings may have readers that take their time.
         let _ = stopping.send(true);
     };
-    let listings = listing::routes(commands.clone(), table, stopped);
+    let listings = listing::routes(commands.clone(), table, events.clone(), stopped);
     let router = router(commands, events)
         .merge(listings)
         .layer(middleware::from_fn_with_state(access, access::guard));
