@@ -7,7 +7,7 @@ use std::{
     cmp::Reverse,
     collections::HashMap,
     os::fd::AsFd as _,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -311,6 +311,11 @@ fn end_all<A: Address>(
     idle.clear();
 }
 
+/// Held while the `expire` program ends connections. It keeps a key in its CPU's scratch value from a look-up
+/// to the removal; before Linux 6.11 a test-run only keeps its thread on its CPU (`migrate_disable`), so that on a
+/// preemptible kernel another thread's run could come in between: the sweep, a cut and a flush each have one.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Sends one request to the `expire` program; returns how many connections it ended, or how many entries
 /// it changed.
 pub(super) fn end<A: Address>(
@@ -322,6 +327,7 @@ pub(super) fn end<A: Address>(
     let header = ExpireHeader { count, ..order };
     let mut request = bytemuck::bytes_of(&header).to_vec();
     request.extend_from_slice(bytemuck::cast_slice(candidates));
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
     let result = expire.test_run(options).context("run the expire program")?;
     Ok(result.return_value)
