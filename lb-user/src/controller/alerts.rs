@@ -17,13 +17,13 @@ use crate::{
     admin::AdminState,
     alerts::{
         Change, Severity,
-        facts::{BackendFacts, Counts, Facts, ServiceFacts, TableFacts, WindowFacts},
+        facts::{BackendFacts, Counts, Drawn, Facts, ServiceFacts, TableFacts, WindowFacts},
     },
     api::model::{Alert, Alerts, Interface},
     config::{Backend, Service, Tier},
     events::{Kind, Note},
     health::Health,
-    plan::{BackendId, Index},
+    plan::{BackendId, Index, ServiceId, Tables},
 };
 
 /// Time between two looks at the windows at the least, and the part of the time that they may take at the
@@ -36,6 +36,16 @@ const DUTY: u32 = 50;
 pub struct Balance {
     windows: HashMap<String, [Option<Imbalance>; 3]>,
     next: Option<Instant>,
+    /// From how many clients new connections came, where clients are drawn, as it was last seen.
+    clients: HashMap<ServiceId, f64>,
+}
+
+impl Balance {
+    /// Takes in from how many clients new connections come. A service that has none now keeps what was seen.
+    pub(super) fn note_clients(&mut self, found: &HashMap<ServiceId, f64>, held: &Tables) {
+        self.clients.extend(found);
+        self.clients.retain(|id, _| held.services.contains_key(id));
+    }
 }
 
 /// What the facts of all backends need.
@@ -176,7 +186,14 @@ impl Controller {
             name: &service.name,
             min_active: service.availability.min_active,
             windows,
+        let drawn = if service.draws_clients() {
+            let known = sources.held.service(&service.name);
+            Drawn::Clients(known.and_then(|(id, _)| sources.balance.clients.get(&id).copied()))
+        } else {
+            Drawn::Connections
+        };
             backends: backends
+            drawn,
                 .map(|backend| self.backend_facts(service, backend, sources))
                 .collect(),
         }

@@ -401,15 +401,18 @@ impl Controller {
         }
     }
 
-    /// Tells the sweep how long each service's connections may be idle.
+    /// Tells the sweep how long each service's connections may be idle, and whose clients it shall count.
     fn note_timing(&self) {
         let held = self.applier.held().index();
-        let of = |service: &crate::config::Service| {
-            let (id, _) = held.service(&service.name)?;
-            Some((id, Lifetimes::of(&service.timeouts)))
-        };
-        let services = self.loaded.config.services.iter().filter_map(of).collect();
-        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = services;
+        let mut wanted = sweep::Wanted::default();
+        for service in &self.loaded.config.services {
+            let Some((id, _)) = held.service(&service.name) else { continue };
+            wanted.lifetimes.insert(id, Lifetimes::of(&service.timeouts));
+            if service.draws_clients() {
+                wanted.counted.insert(id);
+            }
+        }
+        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
     }
 
     /// Starts and stops probes and resolutions as the configuration says.

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     admin::{AdminState, Exception},
-    alerts::facts::{BackendFacts, Counts, ServiceFacts, TableFacts, WindowFacts},
+    alerts::facts::{BackendFacts, Counts, Drawn, ServiceFacts, TableFacts, WindowFacts},
     api::{
         Peer,
         model::{Delivery, Interface},
@@ -31,7 +31,7 @@ fn down(index: usize) -> BackendFacts<'static> {
 }
 
 fn web(backends: Vec<BackendFacts<'static>>) -> Facts<'static> {
-    let web = ServiceFacts { name: "web", min_active: 1, windows: [None; 3], backends };
+    let web = ServiceFacts { name: "web", min_active: 1, backends, ..ServiceFacts::default() };
     Facts { services: vec![web], ..Facts::default() }
 }
 
@@ -183,6 +183,27 @@ struct Play {
     now: Instant,
     counts: Counts,
 }
+#[test]
+fn imbalance_of_clients_is_held_to_their_number() {
+    let judge = |connections, clients: Option<f64>, expected: &[&str]| {
+        let (seconds, index, variation, most, fair) = (60, 2.0, 1.0, "a", 0.5);
+        let window = WindowFacts { seconds, connections, index, variation, most, fair };
+        let mut facts = web(vec![up(0), up(1)]);
+        facts.services[0].windows = [None, Some(window), None];
+        facts.services[0].drawn = Drawn::Clients(clients);
+        found(&facts, expected)
+    };
+    // One client, or a few, that all happen to go to one backend; and nobody knows yet how many.
+    for clients in [None, Some(1.0), Some(5.0), Some(20.0)] {
+        judge(100_000, clients, &[]);
+    }
+    let found = judge(100_000, Some(1_000.0), &["imbalance"]);
+    assert_eq!(found[0].evidence["clients"], Evidence::Number(1_000.0));
+    assert!(found[0].summary.contains("a client's go the same way"), "{}", found[0].summary);
+    // There are never more draws than connections.
+    judge(10, Some(1_000.0), &[]);
+}
+
 
 impl Play {
     fn new() -> Self {
