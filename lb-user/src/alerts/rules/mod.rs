@@ -67,7 +67,7 @@ impl Rules {
             for backend in &service.backends {
                 let Some(id) = backend.id else { continue };
                 let past = self.past.entry(id).or_insert_with(|| Past::new(backend, now));
-                past.note(backend, config.recent, now);
+                past.note(backend, config, now);
                 connections::judge(&mut found, service, backend, past, config);
             }
         }
