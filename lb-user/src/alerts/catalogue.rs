@@ -293,6 +293,12 @@ impl Kind {
         }
     }
 
+    /// The one of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        ENTRIES.iter().map(|entry| entry.kind).find(|kind| kind.name() == name)
+    }
+
     /// How bad it is.
     #[must_use]
     pub fn severity(self) -> Severity {
@@ -331,6 +337,7 @@ mod tests {
     fn every_kind_has_its_entry() {
         for entry in catalogue() {
             assert_eq!(entry.kind.entry(), entry);
+            assert_eq!(Kind::from_name(entry.kind.name()), Some(entry.kind));
             assert_eq!(serde_json::to_value(entry.kind).unwrap(), entry.kind.name());
             assert!(entry.meaning.ends_with('.') && !entry.threshold.ends_with('.'));
         }

@@ -106,7 +106,7 @@ pub struct BackendFacts<'a> {
     pub admitted: bool,
     /// Whether it is up, and its connections do not fail.
     pub healthy: bool,
-    /// Whether its probes have not judged it yet.
+    /// Whether its probes have not judged it yet: nothing is known of it, or that it was up before a restart.
     pub awaited: bool,
     /// Whether it gets new connections.
     pub active: bool,

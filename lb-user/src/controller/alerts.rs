@@ -53,6 +53,7 @@ struct Sources<'a> {
     held: Index<'a>,
     counters: &'a HashMap<BackendId, BackendCounters>,
     flapping: HashSet<BackendKey>,
+    unproven: HashSet<BackendKey>,
     active: HashSet<BackendId>,
     balance: &'a Balance,
     now: Instant,
@@ -65,6 +66,7 @@ impl Controller {
         counters: &HashMap<BackendId, BackendCounters>,
         now: Instant,
     ) {
+        self.alerts.keep(&self.loaded.config.alerts, now);
         if !self.alerts.is_due(now) {
             return;
         }
@@ -82,6 +84,7 @@ impl Controller {
         facts.deliveries = desk.deliveries();
         facts.edited = edited.as_ref().map(|edited| (edited.file.as_str(), edited.what.as_str()));
         let changes = desk.note(&facts, &self.loaded.config.alerts, now, self.clock.now());
+        desk.keep(&self.loaded.config.alerts, now);
         self.alerts = desk;
         self.balance = balance;
         for change in &changes {
@@ -129,6 +132,7 @@ impl Controller {
             held: self.applier.held().index(),
             counters,
             flapping: reader.held(),
+            unproven: reader.unproven(),
             active: rings.copied().collect(),
             balance,
             now,
@@ -182,18 +186,18 @@ impl Controller {
                 });
             }
         }
-        ServiceFacts {
-            name: &service.name,
-            min_active: service.availability.min_active,
-            windows,
         let drawn = if service.draws_clients() {
             let known = sources.held.service(&service.name);
             Drawn::Clients(known.and_then(|(id, _)| sources.balance.clients.get(&id).copied()))
         } else {
             Drawn::Connections
         };
-            backends: backends
+        ServiceFacts {
             drawn,
+            name: &service.name,
+            min_active: service.availability.min_active,
+            windows,
+            backends: backends
                 .map(|backend| self.backend_facts(service, backend, sources))
                 .collect(),
         }
@@ -226,7 +230,7 @@ impl Controller {
             }),
             admitted: standing.admitted,
             healthy: standing.healthy,
-            awaited: standing.awaited,
+            awaited: standing.awaited || sources.unproven.contains(&key),
             active: known.is_some_and(|id| sources.active.contains(&id)),
             reason: if usable { String::new() } else { self.why_down(service, backend, &key, now) },
             held: sources.flapping.contains(&key),

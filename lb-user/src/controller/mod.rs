@@ -200,6 +200,11 @@ impl Controller {
         if let Some(unreadable) = unreadable {
             events.tell(Note::new(Kind::Trouble, unreadable).error());
         }
+        let clock = Clock::new();
+        let (alerts, trouble) = Desk::resume(&state_dir, Instant::now(), clock.now());
+        if let Some(trouble) = trouble {
+            events.tell(Note::new(Kind::Trouble, trouble).warning());
+        }
         let configuration = configuration::Keeper::open(&state_dir, &path, &loaded, &events)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let told = news::Told::known(applier.held());
@@ -222,11 +227,11 @@ impl Controller {
             meter: Meter::default(),
             windows: windows::Windows::default(),
             pulse: pulse::Pulse::default(),
-            clock: Clock::new(),
+            clock,
             last_look: Instant::now(),
             look_due: Instant::now(),
             look_late: Duration::ZERO,
-            alerts: Desk::new(),
+            alerts,
             balance: alerts::Balance::default(),
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
@@ -278,7 +283,11 @@ impl Controller {
             let event = tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => Event::Command(command),
-                    None => return self.say_goodbye(),
+                    None => {
+                        self.alerts.keep(&self.loaded.config.alerts, Instant::now());
+                        self.alerts.finish();
+                        return self.say_goodbye();
+                    }
                 },
                 Some(change) = self.sources.health.recv() => Event::Health(change),
                 Some(change) = self.sources.agents.recv() => Event::Agent(change),

@@ -69,8 +69,15 @@ fn who_takes_part() {
         &web(vec![up(0), down(1), BackendFacts { is_backup: true, active: false, ..up(2) }]),
         &["backend-down b"],
     );
-    let awaited = BackendFacts { awaited: true, ..down(1) };
-    found(&web(vec![up(0), awaited]), &[]);
+    let awaited = |backend| BackendFacts { awaited: true, ..backend };
+    let found_all =
+        found(&web(vec![up(0), awaited(down(1))]), &["backend-down? b", "lone-survivor?"]);
+    assert!(found_all.iter().all(|finding| finding.summary.is_empty()), "{found_all:?}");
+    // Nor does one that is taken for up because it was say anything, before it is probed.
+    found(
+        &web(vec![awaited(up(0)), down(1)]),
+        &["all-down?", "backend-down b", "backend-down? a", "lone-survivor?"],
+    );
     // Who was taken out is not down, but missing.
     let taken_out = BackendFacts { admitted: false, ..down(1) };
     found(&web(vec![up(0), taken_out.clone()]), &["lone-survivor"]);
@@ -176,13 +183,6 @@ fn imbalance_is_held_to_chance() {
     assert_eq!(found[0].evidence["window_seconds"], Evidence::Count(600));
 }
 
-/// A backend whose connections are played a second at a time.
-struct Play {
-    rules: Rules,
-    config: Alerts,
-    now: Instant,
-    counts: Counts,
-}
 #[test]
 fn imbalance_of_clients_is_held_to_their_number() {
     let judge = |connections, clients: Option<f64>, expected: &[&str]| {
@@ -204,6 +204,13 @@ fn imbalance_of_clients_is_held_to_their_number() {
     judge(10, Some(1_000.0), &[]);
 }
 
+/// A backend whose connections are played a second at a time.
+struct Play {
+    rules: Rules,
+    config: Alerts,
+    now: Instant,
+    counts: Counts,
+}
 
 impl Play {
     fn new() -> Self {
