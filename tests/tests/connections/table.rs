@@ -304,7 +304,7 @@ fn a_flush_cuts_what_it_names_and_no_more() {
     let events = page["events"].as_array().unwrap().iter();
     let told: Vec<_> = events.clone().map(|event| event["message"].as_str().unwrap()).collect();
     let named = "2 connections of service web, backend web-01 cut";
-    let other = format!("1 connection of client {OTHER} cut");
+    let other = format!("1 connection of client {OTHER}/32 cut");
     let all = format!("{left} connections of every service cut");
     assert_eq!(told, [named, &other, &all]);
     let first = &page["events"][0];
