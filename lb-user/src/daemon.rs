@@ -211,7 +211,8 @@ async fn serve(prepared: Prepared) -> Result<()> {
     }
     let fresh = !datapath.taken_over;
     let served = (socket, reloads, events.clone());
-    let result = control(&paths, loaded, datapath, (&pins, pins_lock), served).await;
+    // On the heap: a controller is large.
+    let result = Box::pin(control(&paths, loaded, datapath, (&pins, pins_lock), served)).await;
     events.close(LAST_WORDS);
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
         // Nothing was balanced yet: leave no trace.

@@ -194,7 +194,7 @@ mod tests {
             keeper.put(Document::default());
         }
         keeper.put(document());
-        keeper.finish(Duration::from_secs(60));
+        keeper.finish(Duration::from_mins(1));
         assert_eq!(recover(directory.path()), (document(), None));
     }
 
@@ -206,7 +206,7 @@ mod tests {
         keeper.put(document());
         keeper.finish(Duration::from_millis(100));
         fs::create_dir(&state).unwrap();
-        keeper.finish(Duration::from_secs(60));
+        keeper.finish(Duration::from_mins(1));
         assert_eq!(recover(&state), (document(), None));
     }
 

@@ -283,11 +283,7 @@ impl Controller {
             let event = tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => Event::Command(command),
-                    None => {
-                        self.alerts.keep(&self.loaded.config.alerts, Instant::now());
-                        self.alerts.finish();
-                        return self.say_goodbye();
-                    }
+                    None => return self.finish(),
                 },
                 Some(change) = self.sources.health.recv() => Event::Health(change),
                 Some(change) = self.sources.agents.recv() => Event::Agent(change),
@@ -303,6 +299,13 @@ impl Controller {
             }
             self.pulse.note(began.elapsed());
         }
+    }
+
+    /// Has the last alerts stored, and says what ends with the daemon.
+    fn finish(&mut self) {
+        self.alerts.keep(&self.loaded.config.alerts, Instant::now());
+        self.alerts.finish();
+        self.say_goodbye();
     }
 
     /// Handles an event, and those of its kind that wait; tells when to look again where it was a look.

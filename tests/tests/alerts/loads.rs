@@ -67,8 +67,7 @@ fn who_is_left_and_the_table_have_no_room() {
         (&"warning".into(), &page("no-headroom").into())
     );
     stays(&stage, "no-headroom/web", "the numbers", |alert| {
-        let numbers =
-            ["open", "peak", "could_carry", "left"].map(|name| number(alert, name) as u64);
+        let numbers = ["open", "peak", "could_carry", "left"].map(|name| &alert["evidence"][name]);
         numbers == [15, 15, 8, 1]
     });
     let alert = raised(&stage.balancer, "table-pressure");
@@ -83,9 +82,9 @@ fn who_is_left_and_the_table_have_no_room() {
     // Below where they rise, and above where they clear: three quarters of the table, and as much as one
     // can just carry.
     held.truncate(12);
-    stays(&stage, "table-pressure", "12 connections", |alert| number(alert, "entries") == 24.0);
+    stays(&stage, "table-pressure", "12 connections", |alert| alert["evidence"]["entries"] == 24);
     held.truncate(8);
-    stays(&stage, "no-headroom/web", "a peak of 8", |alert| number(alert, "peak") == 8.0);
+    stays(&stage, "no-headroom/web", "a peak of 8", |alert| alert["evidence"]["peak"] == 8);
     cleared(&stage.balancer, "table-pressure");
     held.truncate(6);
     cleared(&stage.balancer, "no-headroom/web");

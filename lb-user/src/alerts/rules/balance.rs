@@ -49,10 +49,10 @@ pub(super) fn judge(found: &mut Vec<Finding>, service: &ServiceFacts<'_>, config
 /// Whether a backend that had exactly `bound` times its fair share would show as many now and then
 /// (Poisson). Where clients are drawn, it is they that are counted: a hundred connections of one client are
 /// one draw. Those of the last minute stand for longer windows, too, which have more.
-fn is_chance(window: &WindowFacts<'_>, drawn: Drawn, bound: f64) -> bool {
+fn is_chance(window: &WindowFacts<'_>, what: Drawn, bound: f64) -> bool {
     #[expect(clippy::cast_precision_loss, reason = "connections are far below 2^52")]
     let connections = window.connections as f64;
-    let draws = match drawn {
+    let draws = match what {
         Drawn::Connections => connections,
         Drawn::Clients(clients) => clients.unwrap_or_default().min(connections),
     };

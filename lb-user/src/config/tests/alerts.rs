@@ -30,7 +30,7 @@ fn all_of_it() {
     let alerts = config.unwrap().config.alerts;
     assert_eq!(alerts.playbook.as_deref(), Some("https://wiki.example/lb/"));
     assert_eq!(alerts.raise_after, Some(Duration::from_secs(1)));
-    assert_eq!(alerts.lately, Duration::from_secs(60));
+    assert_eq!(alerts.lately, Duration::from_mins(1));
     assert_eq!((alerts.flaps, alerts.reminder), (5, Duration::from_hours(2)));
     let webhook = &alerts.webhooks[0];
     assert_eq!(webhook.endpoint.headers, [("X-Scope".to_owned(), "edge".to_owned())]);
