@@ -5,14 +5,15 @@ use std::{
     net::TcpListener,
     sync::mpsc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use evenkeel_tests::netns::Namespace;
 use serde_json::Value;
 
-use super::LONG;
+/// A target that failed for a while is tried again after half a minute, and may fail twice more.
+const LONGEST: Duration = Duration::from_mins(3);
 
 /// Headers and bodies of the requests that were taken, in order.
 pub type Received = mpsc::Receiver<(String, Value)>;
@@ -72,7 +73,7 @@ fn request(reader: &mut impl std::io::BufRead) -> Result<(String, Value)> {
 
 /// Waits for a document in which the alert has this status.
 pub fn told(received: &Received, id: &str, status: &str) -> (String, Value) {
-    let deadline = Instant::now() + LONG;
+    let deadline = Instant::now() + LONGEST;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let (head, document) = received.recv_timeout(left).unwrap();
