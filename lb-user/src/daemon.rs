@@ -28,6 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::store,
+    alerts,
     api::{
         self, Peer, Socket,
         configuration::{Reload, take_up},
@@ -157,7 +158,9 @@ struct Prepared {
 
 fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
     let state_lock = lock(&paths.state_dir)?;
-    for file in [&paths.config, &store::path(&paths.state_dir), &pending::file(&paths.state_dir)] {
+    let state = &paths.state_dir;
+    let alerts = alerts::path(state);
+    for file in [&paths.config, &store::path(state), &pending::file(state), &alerts] {
         sweep_unfinished(file);
     }
     let events = Events::open(&paths.state_dir);
@@ -208,7 +211,8 @@ async fn serve(prepared: Prepared) -> Result<()> {
     }
     let fresh = !datapath.taken_over;
     let served = (socket, reloads, events.clone());
-    let result = control(&paths, loaded, datapath, (&pins, pins_lock), served).await;
+    // On the heap: a controller is large.
+    let result = Box::pin(control(&paths, loaded, datapath, (&pins, pins_lock), served)).await;
     events.close(LAST_WORDS);
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
         // Nothing was balanced yet: leave no trace.

@@ -122,7 +122,7 @@ pub async fn serve(
         let _ = stopping.send(true);
     };
     let answers = explain::routes(commands.clone(), Arc::clone(&table));
-    let listings = listing::routes(commands.clone(), table, stopped);
+    let listings = listing::routes(commands.clone(), table, events.clone(), stopped);
     let router = router(commands, events)
         .merge(listings)
         .merge(answers)

@@ -203,6 +203,11 @@ impl Controller {
         if let Some(unreadable) = unreadable {
             events.tell(Note::new(Kind::Trouble, unreadable).error());
         }
+        let clock = Clock::new();
+        let (alerts, trouble) = Desk::resume(&state_dir, Instant::now(), clock.now());
+        if let Some(trouble) = trouble {
+            events.tell(Note::new(Kind::Trouble, trouble).warning());
+        }
         let configuration = configuration::Keeper::open(&state_dir, &path, &loaded, &events)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let told = news::Told::known(applier.held());
@@ -225,11 +230,11 @@ impl Controller {
             meter: Meter::default(),
             windows: windows::Windows::default(),
             pulse: pulse::Pulse::default(),
-            clock: Clock::new(),
+            clock,
             last_look: Instant::now(),
             look_due: Instant::now(),
             look_late: Duration::ZERO,
-            alerts: Desk::new(),
+            alerts,
             balance: alerts::Balance::default(),
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
@@ -281,7 +286,7 @@ impl Controller {
             let event = tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => Event::Command(command),
-                    None => return self.say_goodbye(),
+                    None => return self.finish(),
                 },
                 Some(change) = self.sources.health.recv() => Event::Health(change),
                 Some(change) = self.sources.agents.recv() => Event::Agent(change),
@@ -297,6 +302,13 @@ impl Controller {
             }
             self.pulse.note(began.elapsed());
         }
+    }
+
+    /// Has the last alerts stored, and says what ends with the daemon.
+    fn finish(&mut self) {
+        self.alerts.keep(&self.loaded.config.alerts, Instant::now());
+        self.alerts.finish();
+        self.say_goodbye();
     }
 
     /// Handles an event, and those of its kind that wait; tells when to look again where it was a look.
@@ -405,15 +417,18 @@ impl Controller {
         }
     }
 
-    /// Tells the sweep how long each service's connections may be idle.
+    /// Tells the sweep how long each service's connections may be idle, and whose clients it shall count.
     fn note_timing(&self) {
         let held = self.applier.held().index();
-        let of = |service: &crate::config::Service| {
-            let (id, _) = held.service(&service.name)?;
-            Some((id, Lifetimes::of(&service.timeouts)))
-        };
-        let services = self.loaded.config.services.iter().filter_map(of).collect();
-        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = services;
+        let mut wanted = sweep::Wanted::default();
+        for service in &self.loaded.config.services {
+            let Some((id, _)) = held.service(&service.name) else { continue };
+            wanted.lifetimes.insert(id, Lifetimes::of(&service.timeouts));
+            if service.draws_clients() {
+                wanted.counted.insert(id);
+            }
+        }
+        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
     }
 
     /// Starts and stops probes and resolutions as the configuration says.

@@ -223,7 +223,7 @@ impl Controller {
             reasons.push(format!("its agent says {report}"));
         }
         if let Some(Lost { why, .. }) = self.unresolved.get(&backend.address.ip()) {
-            reasons.push(format!("its address {why}"));
+            reasons.push(format!("no way there: {why}"));
         }
         reasons
     }

@@ -1,7 +1,7 @@
 //! The sweep: a thread that walks the connection tables, ends what is idle, and counts the rest.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
@@ -29,8 +29,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// not with more of a CPU.
 const DUTY: u32 = 20;
 
-/// The lifetimes of each service's connections, as the controller last said.
-pub type Shared = Arc<Mutex<HashMap<ServiceId, Lifetimes>>>;
+/// What the controller last said of the services' connections.
+pub type Shared = Arc<Mutex<Wanted>>;
+
+/// What a walk has to know of the services.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The lifetimes of each service's connections.
+    pub lifetimes: HashMap<ServiceId, Lifetimes>,
+    /// Services of whose new connections the clients are counted.
+    pub counted: HashSet<ServiceId>,
+}
 
 /// The connection tables with the program that ends connections.
 pub struct Connections {
@@ -113,7 +122,7 @@ impl Connections {
 /// Where no thread can be made.
 pub fn start(
     connections: Arc<Connections>,
-    lifetimes: Shared,
+    wanted: Shared,
     found: mpsc::Sender<Swept>,
 ) -> Result<()> {
     let sweep = move || {
@@ -121,9 +130,12 @@ pub fn start(
         let mut drift = Drift::default();
         loop {
             let began = Instant::now();
+            let Wanted { lifetimes, counted } =
+                wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let timing = Timing {
-                services: lifetimes.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                services: lifetimes,
                 others: Lifetimes::default(),
+                counted,
                 // Half full of what is there twice: a connection has two entries.
                 pressed: entries > u64::from(connections.capacity),
             };
