@@ -30,6 +30,8 @@ use crate::{
 /// most: with many backends they are much to add up.
 const BETWEEN: Duration = Duration::from_secs(2);
 const DUTY: u32 = 50;
+/// But for this: the host may have stalled meanwhile.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// How the connections of the services were shared out, as it was last looked at.
 #[derive(Debug, Default)]
@@ -75,8 +77,10 @@ impl Controller {
         let mut desk = std::mem::take(&mut self.alerts);
         let mut balance = std::mem::take(&mut self.balance);
         if balance.next.is_none_or(|next| now >= next) {
+            let began = Instant::now();
             balance.windows = self.measure();
-            balance.next = Some(Instant::now() + BETWEEN.max(now.elapsed() * DUTY));
+            let pause = (began.elapsed() * DUTY).clamp(BETWEEN, LONGEST);
+            balance.next = Some(Instant::now() + pause);
         }
         let edited = self.configuration.edited();
         let mut facts = self.alert_facts(counters, &balance, now);
