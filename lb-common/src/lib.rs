@@ -16,6 +16,7 @@ pub mod connection;
 pub mod counters;
 pub mod decap;
 pub mod expire;
+pub mod explain;
 pub mod filter;
 pub mod fragment;
 pub mod hash;

@@ -12,6 +12,8 @@ pub const AFFINITIES_SINCE: u32 = if cfg!(feature = "next-layout") { LAYOUT_VERS
 pub const PROGRAM: &str = "evenkeel";
 /// The program that ends connections, run by the controller only.
 pub const EXPIRE_PROGRAM: &str = "expire";
+/// The program that tells what would become of a connection, run by the controller only.
+pub const EXPLAIN_PROGRAM: &str = "explain";
 
 /// One element: [`LAYOUT_VERSION`].
 pub const LAYOUT: &str = "LAYOUT";

@@ -98,6 +98,12 @@ impl Verdict {
         ALL[self.0 as usize].0
     }
 
+    /// What it means, in a sentence.
+    #[must_use]
+    pub const fn meaning(self) -> &'static str {
+        ALL[self.0 as usize].2
+    }
+
     /// What becomes of the packet.
     #[must_use]
     pub const fn outcome(self) -> Outcome {

@@ -21,9 +21,9 @@ use crate::{
     maps::{self, Room, Tables},
 };
 
-/// A value of the request, which starts at no particular alignment.
+/// A value of a request, which starts at no particular alignment.
 #[repr(C, packed)]
-struct Unaligned<T>(T);
+pub struct Unaligned<T>(pub T);
 
 // SAFETY: packed, of a value that any bytes make.
 unsafe impl Header for Unaligned<ExpireHeader> {}

@@ -10,15 +10,16 @@ use lb_common::{
 
 use crate::{
     connection::nanoseconds,
-    maps::{self, Tables},
+    maps::{self, Key, Tables},
 };
 
 /// Times a limit's state is tried to be changed while other CPUs change it, too.
 const TRIES: u32 = 4;
 
-/// Lets a client open a connection to a service, or says why not.
+/// Lets a client open a connection to a service, or says why not. `TAKES`: where there is a limit a token is
+/// taken; otherwise this is a question, and none is.
 #[inline(always)]
-pub fn admit<F: Tables>(
+pub fn admit<F: Tables, const TAKES: bool>(
     service: u32,
     settings: &ServiceSettings,
     client: &F::Address,
@@ -34,12 +35,14 @@ pub fn admit<F: Tables>(
     if listed && !allowed::<F>(service, client, others_denied) {
         return Err(Verdict::DROP_DENIED);
     }
-    if settings.client_limit.interval != 0 && !client_is_within::<F>(service, settings, client) {
+    if settings.client_limit.interval != 0
+        && !client_is_within::<F, TAKES>(service, settings, client)
+    {
         return Err(Verdict::DROP_CLIENT_LIMIT);
     }
     if settings.limit.interval != 0 {
         let due = maps::service_due(service).ok_or(Verdict::DROP_INTERNAL)?;
-        if !is_within(&settings.limit, due) {
+        if !passes::<TAKES>(&settings.limit, due) {
             return Err(Verdict::DROP_SERVICE_LIMIT);
         }
     }
@@ -56,20 +59,33 @@ fn allowed<F: Tables>(scope: u32, client: &F::Address, others_denied: bool) -> b
 }
 
 #[inline(always)]
-fn client_is_within<F: Tables>(
+fn client_is_within<F: Tables, const TAKES: bool>(
     service: u32,
     settings: &ServiceSettings,
     client: &F::Address,
 ) -> bool {
-    let key = ClientKey { service, address: client.prefix(settings.client_prefix) };
+    let Key(key) = &Key(ClientKey { service, address: client.prefix(settings.client_prefix) });
     if let Some(due) = F::client_limits().get_ptr_mut(key) {
-        return is_within(&settings.client_limit, due);
+        return passes::<TAKES>(&settings.client_limit, due);
+    }
+    if !TAKES {
+        return true;
     }
     // The first connection of a client not remembered; where two CPUs have one, both pass.
     let due = nanoseconds().wrapping_add(settings.client_limit.interval);
     // The kernel makes room by forgetting another client; should it fail, the limit is not kept.
     let _ = F::client_limits().insert(key, due, 0);
     true
+}
+
+/// Takes a token, or only looks whether there is one.
+#[inline(always)]
+fn passes<const TAKES: bool>(limit: &Limit, due: *mut u64) -> bool {
+    if TAKES {
+        is_within(limit, due)
+    } else {
+        maps::read_shared(due) <= nanoseconds().wrapping_add(limit.tolerance)
+    }
 }
 
 /// Takes a token: the generic cell rate algorithm keeps only when the next one is due.

@@ -12,6 +12,7 @@
 mod connection;
 mod established;
 mod expire;
+mod explain;
 mod forward;
 mod fragment;
 mod guard;
@@ -52,6 +53,13 @@ pub fn evenkeel(context: XdpContext) -> u32 {
 #[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
 pub fn expire(context: XdpContext) -> u32 {
     expire::run(context.ctx)
+}
+
+/// Tells what would become of a client's next connection; attached nowhere.
+#[xdp]
+#[expect(clippy::needless_pass_by_value, reason = "the macro calls it so")]
+pub fn explain(context: XdpContext) -> u32 {
+    explain::run(context.ctx)
 }
 
 /// The frame that the kernel handed over.

@@ -28,6 +28,7 @@ use tracing::{error, info, warn};
 
 use crate::{
     admin::store,
+    alerts,
     announce::{self, Announcer},
     api::{
         self, Peer, Socket,
@@ -37,7 +38,7 @@ use crate::{
     controller::{Command, Connections, Controller, Setup, configuration::pending},
     events::{Events, Kind, Note},
     http,
-    loader::{self, Attachments, Datapath, Grip, Manner, Pins},
+    loader::{self, Attachments, Datapath, Explain, Grip, Manner, Pins},
     lock,
 };
 
@@ -158,7 +159,9 @@ struct Prepared {
 
 fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
     let state_lock = lock(&paths.state_dir)?;
-    for file in [&paths.config, &store::path(&paths.state_dir), &pending::file(&paths.state_dir)] {
+    let state = &paths.state_dir;
+    let alerts = alerts::path(state);
+    for file in [&paths.config, &store::path(state), &pending::file(state), &alerts] {
         sweep_unfinished(file);
     }
     let events = Events::open(&paths.state_dir);
@@ -209,6 +212,7 @@ async fn serve(prepared: Prepared) -> Result<()> {
     }
     let fresh = !datapath.taken_over;
     let served = (socket, reloads, events.clone());
+    // On the heap: a controller is large.
     let result = Box::pin(control(&paths, loaded, datapath, (&pins, pins_lock), served)).await;
     events.close(LAST_WORDS);
     if fresh && let Err(StartFailed::BeforeTraffic(_)) = &result {
@@ -254,8 +258,8 @@ async fn control(
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let (http, readers) = http::listener();
     let announcer = Announcer::start(&paths.state_dir);
-    let connections =
-        Arc::new(Connections { table: connections, programs, capacity: sizes.connections });
+    let (explain, capacity) = (Explain::new(pins.clone()), sizes.connections);
+    let connections = Arc::new(Connections { table: connections, programs, explain, capacity });
     let table = Arc::clone(&connections);
     let setup = Setup {
         http,

@@ -5,7 +5,8 @@
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
 //! the backends' side of the tunnels, a small program of its own. `verify` tries a configuration on the
 //! real program, beside whatever runs. `doctor` examines the host. `http` shows readers metrics and the
-//! dashboard. `connections` looks through the table of connections for people.
+//! dashboard. `connections` looks through the table of connections for people, `explain` says which backend a
+//! client's next one gets.
 
 pub mod admin;
 pub mod alerts;
@@ -21,6 +22,7 @@ pub mod dataplane;
 pub mod decap;
 pub mod doctor;
 pub mod events;
+pub mod explain;
 pub mod health;
 pub mod http;
 pub mod loader;

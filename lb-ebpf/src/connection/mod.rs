@@ -19,7 +19,7 @@ pub use self::{
     unconfirmed::vacate,
 };
 use crate::{
-    maps::{self, Entry, Room, Tables, asks},
+    maps::{self, Entry, Key, Room, Tables, asks},
     schedule, stats,
     step::{Next, Step},
 };
@@ -48,16 +48,19 @@ pub fn seconds() -> u32 {
 /// Microseconds now, of which a connection's opening is noted.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "wraps after 71 minutes, as its reader knows")]
-fn microseconds() -> u32 {
+pub fn microseconds() -> u32 {
     (nanoseconds() / 1000) as u32
 }
 
 /// The service at a flow's destination: that of its port, else that of every port.
 #[inline(always)]
 pub fn service_of<F: Tables>(flow: &Flow<F::Address>) -> Option<u32> {
-    let key = ServiceKey::new(flow.destination, flow.ports.destination(), flow.protocol());
-    let every = ServiceKey { port: Be16::new(0), ..key };
-    maps::service::<F>(&key).or_else(|| maps::service::<F>(&every))
+    let Key(key) =
+        &mut Key(ServiceKey::new(flow.destination, flow.ports.destination(), flow.protocol()));
+    maps::service::<F>(key).or_else(|| {
+        key.port = Be16::new(0);
+        maps::service::<F>(key)
+    })
 }
 
 /// Notes what a packet is that may open a connection, for `open`. `known`: it meets one that there is.

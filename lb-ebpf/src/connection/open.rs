@@ -16,7 +16,8 @@ use super::{give_up_if, microseconds, now, service_of, source_port, unconfirmed}
 use crate::{
     guard,
     maps::{self, InsertError, Room, Scratch, Tables, asks},
-    schedule, stats,
+    schedule::{self, Packet},
+    stats,
     step::{Next, Step},
 };
 
@@ -77,10 +78,12 @@ pub fn open<F: Tables>() -> Result<Step, Verdict> {
     }
     let settings = maps::settings(service).ok_or(Verdict::DROP_INTERNAL)?;
     if attempt.number == 0 {
-        guard::admit::<F>(service, settings, &scratch.flow.source)?;
+        guard::admit::<F, true>(service, settings, &scratch.flow.source)?;
     }
     let backend = match scratch.connection.backend {
-        schedule::NOBODY => schedule::pick::<F>(service, settings, &scratch.flow, attempt.before),
+        schedule::NOBODY => {
+            schedule::pick::<F, _>(&mut Packet, service, settings, &scratch.flow, attempt.before)
+        }
         // As `claim` found it.
         former => Ok(former),
     };

@@ -111,7 +111,7 @@ impl<A: Address> Entry<A> {
 /// A key on the stack. The compiler writes it in words of eight bytes, which the verifier wants aligned
 /// there.
 #[repr(align(8))]
-pub struct Key<A>(pub Flow<A>);
+pub struct Key<T>(pub T);
 
 /// The entry of a flow.
 #[inline(always)]

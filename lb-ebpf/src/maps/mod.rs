@@ -35,7 +35,7 @@ use lb_ebpf::{
 pub use self::{
     entry::{Entry, InsertError, Key, find, insert, opened, partner, remove, remove_pair},
     shared::{
-        add_established, add_open, change_shared, load, next_place, next_source, next_turn,
+        add_established, add_open, change_shared, cursor, load, next_place, next_source, next_turn,
         note_path_mtu, path_mtu, read_shared, reply_due, service_due,
     },
 };
@@ -351,7 +351,8 @@ pub fn most_connections<F: Tables>(backend: u32) -> u32 {
 pub fn longest_prefix<F: Tables>(scope: u32, address: F::Address) -> Option<u32> {
     #[expect(clippy::cast_possible_truncation, reason = "bits of an address")]
     let bits = u32::BITS + 8 * size_of::<F::Address>() as u32;
-    F::prefixes().get(&PrefixKey::new(bits, ClientKey { service: scope, address })).copied()
+    let Key(key) = &Key(PrefixKey::new(bits, ClientKey { service: scope, address }));
+    F::prefixes().get(key).copied()
 }
 
 /// This CPU's counters of a backend.

@@ -19,6 +19,15 @@ pub fn next_turn(service: u32) -> Option<u64> {
     })
 }
 
+/// A service's cursor.
+#[inline(always)]
+pub fn cursor(service: u32) -> Option<u64> {
+    SERVICE_CURSORS.get_ptr_mut(service).map(|cursor| {
+        // SAFETY: the value is valid while the program runs; a word is read whole.
+        unsafe { addr_of_mut!((*cursor).next).read_volatile() }
+    })
+}
+
 /// Adds to a number that all CPUs share and returns what it was.
 ///
 /// # Safety

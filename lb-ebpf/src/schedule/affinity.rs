@@ -7,7 +7,10 @@ use lb_common::{
     service::ServiceSettings,
 };
 
-use crate::{connection::seconds, maps::Tables};
+use crate::{
+    connection::seconds,
+    maps::{Key, Tables},
+};
 
 /// The backend that a client keeps, if it still gets connections.
 #[inline(always)]
@@ -16,7 +19,7 @@ pub fn recall<F: Tables>(
     settings: &ServiceSettings,
     client: &F::Address,
 ) -> Option<u32> {
-    let key = ClientKey { service, address: *client };
+    let Key(key) = &Key(ClientKey { service, address: *client });
     let known = F::affinities().get_ptr(key)?;
     // SAFETY: valid while the program runs; two words, of which a torn reading is an older client's
     // affinity or a younger one.
@@ -39,7 +42,7 @@ pub fn remember<F: Tables>(
     if settings.sticky == 0 {
         return;
     }
-    let key = ClientKey { service, address: *client };
+    let Key(key) = &Key(ClientKey { service, address: *client });
     let affinity = Affinity::new(backend, seconds());
     // The kernel makes room by forgetting another client; should it fail, this one is forgotten.
     let _ = F::affinities().insert(key, affinity, u64::from(BPF_ANY));

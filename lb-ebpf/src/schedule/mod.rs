@@ -28,9 +28,50 @@ const TRIES: u32 = 4;
 /// Backends that are looked at in turn.
 const MEMBERS: u32 = 256;
 
+/// For whom a backend is picked: a packet, or a question that leaves no trace.
+pub trait Asker {
+    /// Whether nothing may be changed, and what is picked is told.
+    const LOOKS: bool;
+
+    /// The turn of the service's next connection, of which this is an attempt, counted from zero.
+    fn turn(&mut self, service: u32, attempt: u32) -> Option<u64>;
+
+    /// What was looked at, and how it went.
+    #[inline(always)]
+    fn note(&mut self, _note: Note) {}
+}
+
+/// What a question is told of the way to its answer.
+#[derive(Clone, Copy)]
+pub enum Note {
+    /// The client's own backend is the answer.
+    Sticky,
+    /// A slot is tried, counted from zero.
+    Slot(u32),
+    /// An attempt led to this backend, which has no room.
+    Full(u32, u32),
+    /// Whoever has room is looked for.
+    Any,
+    /// A packet would draw at random.
+    Drawn,
+}
+
+/// A packet, whose connection takes its turn.
+pub struct Packet;
+
+impl Asker for Packet {
+    const LOOKS: bool = false;
+
+    #[inline(always)]
+    fn turn(&mut self, service: u32, _attempt: u32) -> Option<u64> {
+        maps::next_turn(service)
+    }
+}
+
 /// The backend of a client's next connection; not `avoid`, where there is another.
 #[inline(always)]
-pub fn pick<F: Tables>(
+pub fn pick<F: Tables, A: Asker>(
+    asker: &mut A,
     service: u32,
     settings: &ServiceSettings,
     flow: &Flow<F::Address>,
@@ -45,6 +86,7 @@ pub fn pick<F: Tables>(
         && backend != avoid
         && has_room::<F>(backend)
     {
+        asker.note(Note::Sticky);
         return Ok(backend);
     }
     let hash = match settings.scheduler {
@@ -52,20 +94,29 @@ pub fn pick<F: Tables>(
         scheduler::SOURCE_HASH => hash::client(&flow.source),
         _ => 0,
     };
+    if A::LOOKS && matches!(settings.scheduler, scheduler::LEAST_CONNECTIONS | scheduler::RANDOM) {
+        asker.note(Note::Drawn);
+        return any::<F, A>(asker, service, settings, length, hash, avoid);
+    }
     for attempt in 0..TRIES {
         let backend = match settings.scheduler {
             scheduler::ROUND_ROBIN => {
-                slot(service, maps::next_turn(service).ok_or(Verdict::DROP_INTERNAL)?, length)?
+                let turn = asker.turn(service, attempt).ok_or(Verdict::DROP_INTERNAL)?;
+                named::<A>(asker, service, turn, length)?
             }
             scheduler::LEAST_CONNECTIONS => less_loaded::<F>(service, length)?,
             scheduler::RANDOM => slot(service, random(), length)?,
-            _ => slot(service, u64::from(rehash(hash, attempt)), length)?,
+            _ => named::<A>(asker, service, u64::from(rehash(hash, attempt)), length)?,
         };
         if backend != avoid && has_room::<F>(backend) {
             return Ok(backend);
         }
+        if backend != avoid {
+            asker.note(Note::Full(attempt, backend));
+        }
     }
-    any::<F>(service, settings, length, hash, avoid)
+    asker.note(Note::Any);
+    any::<F, A>(asker, service, settings, length, hash, avoid)
 }
 
 /// Whether every edge chooses the same backend for a flow, whenever it is asked: then a connection that
@@ -88,7 +139,8 @@ pub fn former<F: Tables>(service: u32, settings: &ServiceSettings, flow: &Flow<F
 
 /// Any backend that has room, `avoid` last.
 #[inline(always)]
-fn any<F: Tables>(
+fn any<F: Tables, A: Asker>(
+    asker: &mut A,
     service: u32,
     settings: &ServiceSettings,
     length: u32,
@@ -96,6 +148,9 @@ fn any<F: Tables>(
     avoid: u32,
 ) -> Result<u32, Verdict> {
     let members = settings.members;
+    if A::LOOKS && members > MEMBERS {
+        asker.note(Note::Drawn);
+    }
     // Of more than can be looked at, others each time: the client's retransmission has another chance.
     let from = if members > MEMBERS { random() } else { u64::from(hash) };
     for turn in 0..MEMBERS {
@@ -126,6 +181,15 @@ fn less_loaded<F: Tables>(service: u32, length: u32) -> Result<u32, Verdict> {
     // a / v < b / w, without the division. One more each: an empty backend is not weightless.
     let less = (second_load + 1) * weight(first) < (first_load + 1) * weight(second);
     Ok(if less { second } else { first })
+}
+
+/// The same, and notes which slot it is.
+#[inline(always)]
+fn named<A: Asker>(asker: &mut A, service: u32, turn: u64, length: u32) -> Result<u32, Verdict> {
+    if A::LOOKS {
+        asker.note(Note::Slot(ring::slot(turn, length) - ring::slot(0, 1)));
+    }
+    slot(service, turn, length)
 }
 
 /// The backend in the slot that the `turn`-th connection takes.

@@ -18,6 +18,8 @@ const MOST: usize = 10_000;
 /// Alerts that cleared and are still told of, and for how long.
 const MOST_CLEARED: usize = 100;
 const TOLD: Duration = Duration::from_hours(1);
+/// What a daemon that starts again has not seen for so long is not over yet: it has hardly looked.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// The order in which alerts are told: the most severe first.
 type Key = (Severity, Kind, Option<String>, Option<String>);
@@ -27,6 +29,7 @@ type Key = (Severity, Kind, Option<String>, Option<String>);
 pub struct Book {
     kept: BTreeMap<Key, Kept>,
     cleared: VecDeque<(Instant, Alert)>,
+    revision: u64,
 }
 
 #[derive(Debug)]
@@ -39,6 +42,8 @@ struct Kept {
     raised: bool,
     /// Since when it has been gone.
     gone: Option<Instant>,
+    /// Until when it is not gone, though nobody sees it.
+    settles: Option<Instant>,
 }
 
 /// An alert that rose or cleared.
@@ -73,10 +78,15 @@ impl Book {
             let clear_after = config.clear_after.unwrap_or(key.1.entry().clear_after);
             match seen.remove(key) {
                 Some((certain, summary, evidence)) if certain || kept.raised => {
-                    (kept.summary, kept.evidence, kept.gone) = (summary, evidence, None);
+                    kept.gone = None;
+                    // Where nobody knows anything new, it stays as it was.
+                    if !summary.is_empty() {
+                        (kept.summary, kept.evidence) = (summary, evidence);
+                    }
                 }
                 // One that never rose needs no time to go.
                 _ if !kept.raised => ended.push(key.clone()),
+                _ if kept.settles.is_some_and(|until| now < until) => {}
                 _ => {
                     let gone = *kept.gone.get_or_insert(now);
                     if now.saturating_duration_since(gone) >= clear_after {
@@ -95,7 +105,8 @@ impl Book {
         for (key, (certain, summary, evidence)) in seen {
             if certain && self.kept.len() < MOST {
                 let (first, since) = (now, wall);
-                let kept = Kept { summary, evidence, first, since, raised: false, gone: None };
+                let (raised, gone, settles) = (false, None, None);
+                let kept = Kept { summary, evidence, first, since, raised, gone, settles };
                 self.kept.insert(key, kept);
             }
         }
@@ -106,7 +117,31 @@ impl Book {
                 changes.push(Change::Raised(kept.alert(key, config, now)));
             }
         }
+        self.revision += u64::from(!changes.is_empty());
         changes
+    }
+
+    /// Goes on with alerts that were raised before a restart. They are told to nobody as news, and clear as any
+    /// other where their cause is gone.
+    pub fn resume(&mut self, raised: Vec<Alert>, now: Instant, wall: SystemTime) {
+        for alert in raised {
+            let Alert { kind, service, backend, since, summary, evidence, .. } = alert;
+            // One that another version knew has no rule here.
+            let kind = Kind::from_name(&kind);
+            let Some((kind, since)) = kind.zip(humantime::parse_rfc3339(&since).ok()) else {
+                continue;
+            };
+            let lasted = wall.duration_since(since).unwrap_or_default();
+            let first = now.checked_sub(lasted).unwrap_or(now);
+            let (raised, gone, settles) = (true, None, Some(now + SETTLING));
+            let kept = Kept { summary, evidence, first, since, raised, gone, settles };
+            self.kept.insert((kind.severity(), kind, service, backend), kept);
+        }
+    }
+
+    /// Another number when other alerts are raised.
+    pub const fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// The alerts that are raised, the most severe first.

@@ -182,7 +182,7 @@ const ENTRIES: [Entry; 17] = [
                   past.",
         threshold: "5 % of the last seconds' connections, three times its past, and more than chance \
                     explains; clears below 3.5 % or 2.1 times",
-        keys: &["failures"],
+        keys: &["failures", "lately"],
         raise_after: seconds(5),
         clear_after: seconds(60),
     },
@@ -192,7 +192,7 @@ const ENTRIES: [Entry; 17] = [
         scope: Scope::Backend,
         meaning: "A backend answers SYNs later than in its own recent past.",
         threshold: "median or p99 4 times its past and at least 2 ms; clears below 2.8 times",
-        keys: &["handshakes"],
+        keys: &["handshakes", "lately"],
         raise_after: seconds(10),
         clear_after: seconds(60),
     },
@@ -322,6 +322,12 @@ impl Kind {
         }
     }
 
+    /// The one of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        ENTRIES.iter().map(|entry| entry.kind).find(|kind| kind.name() == name)
+    }
+
     /// How bad it is.
     #[must_use]
     pub fn severity(self) -> Severity {
@@ -360,6 +366,7 @@ mod tests {
     fn every_kind_has_its_entry() {
         for entry in catalogue() {
             assert_eq!(entry.kind.entry(), entry);
+            assert_eq!(Kind::from_name(entry.kind.name()), Some(entry.kind));
             assert_eq!(serde_json::to_value(entry.kind).unwrap(), entry.kind.name());
             assert!(entry.meaning.ends_with('.') && !entry.threshold.ends_with('.'));
         }

@@ -1,6 +1,9 @@
 //! The desk that the controller hands its facts to: rules, book and deliveries together, and the log.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
 
 use tracing::{info, warn};
 
@@ -9,6 +12,7 @@ use super::{
     deliver::Deliveries,
     facts::Facts,
     rules::Rules,
+    store::{self, Document, Keeper},
 };
 use crate::{
     api::model::{Alert, Alerts as Told, Delivery},
@@ -17,6 +21,8 @@ use crate::{
 
 /// Time between two judgements at the least, a little less than a second: looks come four times in one.
 const EVERY: Duration = Duration::from_millis(900);
+/// How long a daemon that stops waits until the last state is stored.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The alerts of a daemon.
 #[derive(Debug, Default)]
@@ -25,14 +31,42 @@ pub struct Desk {
     book: Book,
     deliveries: Deliveries,
     last: Option<Instant>,
+    keeper: Option<Keeper>,
+    /// The revisions of the book and the deliveries that were handed to the keeper.
+    kept: (u64, u64),
 }
 
 impl Desk {
-    /// A desk with nothing on it.
+    /// Goes on with what the state directory keeps; also tells what is wrong with that.
     #[must_use]
-    pub fn new() -> Self {
-        let deliveries = Deliveries::default();
-        Self { rules: Rules::default(), book: Book::default(), deliveries, last: None }
+    pub fn resume(state_dir: &Path, now: Instant, wall: SystemTime) -> (Self, Option<String>) {
+        let (Document { raised, targets, .. }, mut trouble) = store::recover(state_dir);
+        let keeper = Keeper::start(state_dir);
+        if let Err(error) = &keeper {
+            trouble = Some(format!("a restart will forget which alerts are raised: {error:#}"));
+        }
+        if !raised.is_empty() {
+            info!(alerts = raised.len(), "going on with the alerts from before the restart");
+        }
+        let mut desk = Self { keeper: keeper.ok(), ..Self::default() };
+        desk.book.resume(raised, now, wall);
+        desk.deliveries.resume(targets);
+        (desk, trouble)
+    }
+
+    /// Has what changed kept over a restart. Does not wait.
+    pub fn keep(&mut self, config: &Alerts, now: Instant) {
+        let revisions = (self.book.revision(), self.deliveries.revision());
+        let Some(keeper) = self.keeper.as_ref().filter(|_| revisions != self.kept) else { return };
+        self.kept = revisions;
+        keeper.put(Document::new(self.raised(config, now), self.deliveries.waiting()));
+    }
+
+    /// Waits until what was handed over is kept, but not for long.
+    pub fn finish(&self) {
+        if let Some(keeper) = &self.keeper {
+            keeper.finish(LAST_WORDS);
+        }
     }
 
     /// Whether facts are wanted again.

@@ -56,8 +56,21 @@ pub struct ServiceFacts<'a> {
     pub min_active: u32,
     /// What was counted over the last 10 s, 1 min and 10 min; `None` where nothing was.
     pub windows: [Option<WindowFacts<'a>>; 3],
+    /// What is shared out.
+    pub drawn: Drawn,
     /// Its backends.
     pub backends: Vec<BackendFacts<'a>>,
+}
+
+/// What a service shares out, and chance has its part in.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Drawn {
+    /// Each connection anew.
+    #[default]
+    Connections,
+    /// Clients, whose connections go the same way (`source-hash`, `sticky`): the new connections of a minute are
+    /// worth so many draws. `None`: none were seen yet.
+    Clients(Option<f64>),
 }
 
 /// New connections of a service over a while.
@@ -97,7 +110,7 @@ pub struct BackendFacts<'a> {
     pub admitted: bool,
     /// Whether it is up, and its connections do not fail.
     pub healthy: bool,
-    /// Whether its probes have not judged it yet.
+    /// Whether its probes have not judged it yet: nothing is known of it, or that it was up before a restart.
     pub awaited: bool,
     /// Whether it gets new connections.
     pub active: bool,

@@ -7,9 +7,8 @@ use std::{
 };
 
 use super::facts::{BUCKETS, BackendFacts, Counts};
+use crate::config::alerts::Alerts;
 
-/// What is recent fades with this time constant.
-const RECENT: f64 = 10.0;
 /// What came before fades with this one while new connections come.
 const BEFORE: f64 = 600.0;
 /// What is odd changes what is usual so much slower: it takes hours to become so.
@@ -63,9 +62,9 @@ impl Past {
         }
     }
 
-    /// Takes in what is seen now. Falls are remembered for `recent`.
-    pub fn note(&mut self, backend: &BackendFacts<'_>, recent: Duration, now: Instant) {
-        self.note_fall(backend, recent, now);
+    /// Takes in what is seen now. Falls are remembered for `recent`; connections are so for `lately`.
+    pub fn note(&mut self, backend: &BackendFacts<'_>, config: &Alerts, now: Instant) {
+        self.note_fall(backend, config.recent, now);
         if backend.counts.opened < self.counts.opened {
             // Another backend has its number.
             *self = Self { falls: std::mem::take(&mut self.falls), ..Self::new(backend, now) };
@@ -77,7 +76,7 @@ impl Past {
         if idle && self.recent.is_nothing() {
             return;
         }
-        let left = (-seconds / RECENT).exp();
+        let left = (-seconds / config.lately.as_secs_f64()).exp();
         let odd = |odd| if odd { ODD } else { 1.0 };
         let slowly = odd(self.fails_oddly || self.is_slow);
         self.before.fade((-seconds / BEFORE * slowly).exp());
@@ -206,23 +205,23 @@ mod tests {
         let start = Instant::now();
         let mut backend = BackendFacts { healthy: true, admitted: true, ..BackendFacts::default() };
         let mut past = Past::new(&backend, start);
-        let recent = Duration::from_mins(10);
+        let config = Alerts::default();
         for second in 1..=100 {
             backend.counts.opened += 10;
-            past.note(&backend, recent, start + Duration::from_secs(second));
+            past.note(&backend, &config, start + Duration::from_secs(second));
         }
         assert!((90.0..110.0).contains(&past.recent.attempts), "{past:?}");
         assert!((700.0..900.0).contains(&past.before.attempts), "{past:?}");
         for second in 101..=110 {
             backend.counts.opened += 10;
             backend.counts.refused += 10;
-            past.note(&backend, recent, start + Duration::from_secs(second));
+            past.note(&backend, &config, start + Duration::from_secs(second));
         }
         assert!(past.recent.ratio() > 0.5 && past.before.ratio() < 0.1, "{past:?}");
         // Nothing comes any more: what was usual stays known.
         let usual = past.before.attempts;
         for second in 111..2_000 {
-            past.note(&backend, recent, start + Duration::from_secs(second));
+            past.note(&backend, &config, start + Duration::from_secs(second));
         }
         assert!(past.recent.failed() < 0.1 && past.before.attempts > usual * 0.5, "{past:?}");
     }
@@ -233,18 +232,18 @@ mod tests {
         let mut backend = BackendFacts { healthy: true, admitted: true, ..BackendFacts::default() };
         let mut past = Past::new(&backend, start);
         let at = |second| start + Duration::from_secs(second);
-        let recent = Duration::from_mins(1);
+        let config = Alerts { recent: Duration::from_mins(1), ..Alerts::default() };
         for second in 0..6 {
             backend.healthy = second % 2 == 0;
-            past.note(&backend, recent, at(second));
+            past.note(&backend, &config, at(second));
         }
         assert_eq!(past.falls.len(), 3);
         (backend.healthy, backend.admitted) = (true, false);
-        past.note(&backend, recent, at(6));
+        past.note(&backend, &config, at(6));
         (backend.healthy, backend.awaited) = (false, true);
-        past.note(&backend, recent, at(7));
+        past.note(&backend, &config, at(7));
         assert_eq!(past.falls.len(), 3);
-        past.note(&backend, recent, at(64));
+        past.note(&backend, &config, at(64));
         assert_eq!(past.falls.len(), 1);
     }
 }

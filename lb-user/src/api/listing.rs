@@ -39,6 +39,7 @@ use crate::{
     connections::{By, Directory, Filter, Group, Refused, Tally, Top},
     controller::{Command, Connections},
     dataplane::{Connection, Stage},
+    events::{Events, Kind, Note},
 };
 
 /// Walks under way at once.
@@ -147,6 +148,7 @@ pub struct Flushed {
 struct Table {
     commands: Commands,
     connections: Arc<Connections>,
+    events: Events,
     turns: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
 }
@@ -155,13 +157,14 @@ struct Table {
 pub(super) fn routes<S: Clone + Send + Sync + 'static>(
     commands: Commands,
     connections: Arc<Connections>,
+    events: Events,
     stopped: watch::Receiver<bool>,
 ) -> Router<S> {
     let turns = Arc::new(Semaphore::new(WALKS));
     Router::new()
         .route("/v1/connections", get(list).delete(flush))
         .route("/v1/connections/count", get(count))
-        .with_state(Table { commands, connections, turns, stopped })
+        .with_state(Table { commands, connections, events, turns, stopped })
 }
 
 impl From<Refused> for Problem {
@@ -373,12 +376,17 @@ async fn flush(
     let Query(wish) = wish?;
     wish.flush()?;
     let (_, filter) = table.filter(&wish).await?;
-    let what = wish.to_string();
+    let events = table.events.clone();
     let ended = table.work(move |connections| {
-        let cut = connections.end_picked(|connection| filter.matches(connection))?;
-        // Said here, so that it is also said where nobody waits for the answer any more.
-        info!(%peer, cut, "connections of {what} cut");
-        Ok(cut)
+        let ended = connections.end_picked(|connection| filter.matches(connection));
+        // Told here, so that it is also told where nobody waits for the answer any more.
+        match &ended {
+            Ok(0) => info!(%peer, "no connection of {wish} to cut"),
+            ended => {
+                events.tell(told(&wish, &peer, ended.as_ref().ok().copied()));
+            }
+        }
+        ended
     });
     let cut = ended.await?;
     let message = match cut {
@@ -387,4 +395,24 @@ async fn flush(
         cut => format!("{cut} connections cut"),
     };
     Ok(Json(Flushed { message, cut }))
+}
+
+/// What the events say of a flush; `cut`: how many connections, or `None` where it failed on the way.
+fn told(wish: &Wish, peer: &Peer, cut: Option<u64>) -> Note {
+    let message = match cut {
+        Some(1) => format!("1 connection of {wish} cut"),
+        Some(cut) => format!("{cut} connections of {wish} cut"),
+        None => format!("cutting the connections of {wish} failed; some may be cut"),
+    };
+    let note = Note::new(Kind::Connections, message).by(peer);
+    let note = if cut.is_none() { note.warning() } else { note };
+    // A backend may be named with its service, like `web/web-01`.
+    let named =
+        wish.backend.as_deref().map(|backend| backend.split_once('/').unwrap_or(("", backend)));
+    match (wish.service.as_deref(), named) {
+        (Some(service), Some((_, backend))) => note.backend(service, backend),
+        (None, Some((service, backend))) if !service.is_empty() => note.backend(service, backend),
+        (Some(service), None) => note.service(service),
+        _ => note,
+    }
 }

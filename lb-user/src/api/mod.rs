@@ -7,6 +7,7 @@ pub mod configuration;
 mod connections;
 mod counters;
 pub mod events;
+pub mod explain;
 mod groups;
 mod health;
 pub mod listing;

@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    Access, Peer, access, configuration, connections, events, listing,
+    Access, Peer, access, configuration, connections, events, explain, listing,
     model::{
         AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
         Status,
@@ -122,9 +122,11 @@ pub async fn serve(
         // Listings may have readers that take their time.
         let _ = stopping.send(true);
     };
-    let listings = listing::routes(commands.clone(), table, stopped);
+    let answers = explain::routes(commands.clone(), Arc::clone(&table));
+    let listings = listing::routes(commands.clone(), table, events.clone(), stopped);
     let router = router(commands, events)
         .merge(listings)
+        .merge(answers)
         .layer(middleware::from_fn_with_state(access, access::guard));
     connections::serve_on(listener, router, stop).await.context("serve the API")
 }

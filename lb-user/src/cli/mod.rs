@@ -8,6 +8,7 @@ mod counters;
 mod decap;
 mod doctor;
 mod events;
+mod explain;
 mod generate;
 mod journal;
 mod lifecycle;
@@ -131,6 +132,10 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = pause)]
         interval: f64,
     },
+    /// Tell which backend a client's next connection to a service gets, and why
+    ///
+    /// Asks the running program, by its own tables, and changes nothing in them.
+    Explain(explain::ExplainArgs),
     /// Check a configuration file and this host, changing nothing
     Check {
         /// File to check instead of --config's
@@ -450,6 +455,10 @@ impl Cli {
             Command::Events(args) => {
                 let client = &client;
                 Box::pin(async move { events::show(client, &args).await })
+            }
+            Command::Explain(args) => {
+                let client = &client;
+                Box::pin(async move { explain::show(client, &args).await })
             }
             Command::Connections(command) => Box::pin(connections::run(&client, command)),
             Command::Configuration(command) => {

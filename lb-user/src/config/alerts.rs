@@ -25,6 +25,10 @@ pub struct Alerts {
     /// Over how long the peak of connections, falls and drift are remembered.
     #[serde(serialize_with = "human")]
     pub recent: Duration,
+    /// Over how long a backend's connections are compared with its past: the time constant by which what came
+    /// lately fades.
+    #[serde(serialize_with = "human")]
+    pub lately: Duration,
     /// How long a backend may be taken out before that is an alert.
     #[serde(serialize_with = "human")]
     pub reminder: Duration,
@@ -114,6 +118,7 @@ impl Default for Alerts {
             raise_after: None,
             clear_after: None,
             recent: Duration::from_mins(10),
+            lately: Duration::from_secs(10),
             reminder: Duration::from_hours(1),
             imbalance: decimal(1.25),
             failures: decimal(0.05),

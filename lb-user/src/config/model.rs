@@ -276,6 +276,12 @@ impl Service {
     pub fn backend(&self, name: &str) -> Option<&Backend> {
         self.backends.iter().find(|backend| backend.name == name)
     }
+
+    /// Whether a client's connections go the same way, so that clients are drawn and not connections.
+    #[must_use]
+    pub fn draws_clients(&self) -> bool {
+        self.scheduler == Scheduler::SourceHash || self.sticky.is_some()
+    }
 }
 
 impl Service {

@@ -17,25 +17,37 @@ use crate::{
     admin::AdminState,
     alerts::{
         Change, Severity,
-        facts::{BackendFacts, Counts, Facts, ServiceFacts, TableFacts, WindowFacts},
+        facts::{BackendFacts, Counts, Drawn, Facts, ServiceFacts, TableFacts, WindowFacts},
     },
     api::model::{Alert, Alerts, Interface},
     config::{Backend, Service, Tier},
     events::{Kind, Note},
     health::Health,
-    plan::{BackendId, Index},
+    plan::{BackendId, Index, ServiceId, Tables},
 };
 
 /// Time between two looks at the windows at the least, and the part of the time that they may take at the
 /// most: with many backends they are much to add up.
 const BETWEEN: Duration = Duration::from_secs(2);
 const DUTY: u32 = 50;
+/// But for this: the host may have stalled meanwhile.
+const LONGEST: Duration = Duration::from_secs(10);
 
 /// How the connections of the services were shared out, as it was last looked at.
 #[derive(Debug, Default)]
 pub struct Balance {
     windows: HashMap<String, [Option<Imbalance>; 3]>,
     next: Option<Instant>,
+    /// From how many clients new connections came, where clients are drawn, as it was last seen.
+    clients: HashMap<ServiceId, f64>,
+}
+
+impl Balance {
+    /// Takes in from how many clients new connections come. A service that has none now keeps what was seen.
+    pub(super) fn note_clients(&mut self, found: &HashMap<ServiceId, f64>, held: &Tables) {
+        self.clients.extend(found);
+        self.clients.retain(|id, _| held.services.contains_key(id));
+    }
 }
 
 /// What the facts of all backends need.
@@ -43,6 +55,7 @@ struct Sources<'a> {
     held: Index<'a>,
     counters: &'a HashMap<BackendId, BackendCounters>,
     flapping: HashSet<BackendKey>,
+    unproven: HashSet<BackendKey>,
     active: HashSet<BackendId>,
     balance: &'a Balance,
     now: Instant,
@@ -55,6 +68,7 @@ impl Controller {
         counters: &HashMap<BackendId, BackendCounters>,
         now: Instant,
     ) {
+        self.alerts.keep(&self.loaded.config.alerts, now);
         if !self.alerts.is_due(now) {
             return;
         }
@@ -63,8 +77,10 @@ impl Controller {
         let mut desk = std::mem::take(&mut self.alerts);
         let mut balance = std::mem::take(&mut self.balance);
         if balance.next.is_none_or(|next| now >= next) {
+            let began = Instant::now();
             balance.windows = self.measure();
-            balance.next = Some(Instant::now() + BETWEEN.max(now.elapsed() * DUTY));
+            let pause = (began.elapsed() * DUTY).clamp(BETWEEN, LONGEST);
+            balance.next = Some(Instant::now() + pause);
         }
         let edited = self.configuration.edited();
         let mut facts = self.alert_facts(counters, &balance, now);
@@ -72,6 +88,7 @@ impl Controller {
         facts.deliveries = desk.deliveries();
         facts.edited = edited.as_ref().map(|edited| (edited.file.as_str(), edited.what.as_str()));
         let changes = desk.note(&facts, &self.loaded.config.alerts, now, self.clock.now());
+        desk.keep(&self.loaded.config.alerts, now);
         self.alerts = desk;
         self.balance = balance;
         for change in &changes {
@@ -119,6 +136,7 @@ impl Controller {
             held: self.applier.held().index(),
             counters,
             flapping: reader.held(),
+            unproven: reader.unproven(),
             active: rings.copied().collect(),
             balance,
             now,
@@ -176,7 +194,14 @@ impl Controller {
                 });
             }
         }
+        let drawn = if service.draws_clients() {
+            let known = sources.held.service(&service.name);
+            Drawn::Clients(known.and_then(|(id, _)| sources.balance.clients.get(&id).copied()))
+        } else {
+            Drawn::Connections
+        };
         ServiceFacts {
+            drawn,
             name: &service.name,
             min_active: service.availability.min_active,
             windows,
@@ -213,7 +238,7 @@ impl Controller {
             }),
             admitted: standing.admitted,
             healthy: standing.healthy,
-            awaited: standing.awaited,
+            awaited: standing.awaited || sources.unproven.contains(&key),
             active: known.is_some_and(|id| sources.active.contains(&id)),
             reason: if usable { String::new() } else { self.why_down(service, backend, &key, now) },
             held: sources.flapping.contains(&key),

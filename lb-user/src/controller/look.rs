@@ -19,6 +19,8 @@ use crate::{
 const PAUSE: Duration = Duration::from_millis(250);
 /// A look may take this part of the time at the most.
 const DUTY: u32 = 20;
+/// But for this: where the host stalled for a second in the middle of a look, twenty without one would be blindness.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The verdict of packets that the connection table had no room for.
 pub(super) const FULL: &str = "drop-table-full";
@@ -84,7 +86,7 @@ impl Controller {
         self.check_pins(began);
         self.announce(began);
         self.note_alerts(&counters, began);
-        self.look_due = Instant::now() + PAUSE.max(began.elapsed() * DUTY);
+        self.look_due = Instant::now() + (began.elapsed() * DUTY).clamp(PAUSE, LONGEST_PAUSE);
         self.look_due
     }
 

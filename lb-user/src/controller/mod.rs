@@ -72,6 +72,7 @@ use crate::{
     connections::Directory,
     dataplane::Lifetimes,
     events::{Events, Kind, Note},
+    explain,
     health::{self, AgentChange, Agents, Health, Monitor},
     http,
     loader::{Grip, Interfaces, Sizes},
@@ -97,6 +98,8 @@ pub enum Command {
     Alerts(oneshot::Sender<Alerts>),
     /// The names of services and backends by their ids.
     Directory(oneshot::Sender<Directory>),
+    /// How a service stands.
+    Standing(String, oneshot::Sender<Result<explain::Facts, Refused>>),
     /// A change of the configuration.
     Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// A backend is taken out for a while, or back.
@@ -217,6 +220,11 @@ impl Controller {
         if let Some(unreadable) = unreadable {
             events.tell(Note::new(Kind::Trouble, unreadable).error());
         }
+        let clock = Clock::new();
+        let (alerts, trouble) = Desk::resume(&state_dir, Instant::now(), clock.now());
+        if let Some(trouble) = trouble {
+            events.tell(Note::new(Kind::Trouble, trouble).warning());
+        }
         let configuration = configuration::Keeper::open(&state_dir, &path, &loaded, &events)?;
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let told = news::Told::known(applier.held());
@@ -239,11 +247,11 @@ impl Controller {
             meter: Meter::default(),
             windows: windows::Windows::default(),
             pulse: pulse::Pulse::default(),
-            clock: Clock::new(),
+            clock,
             last_look: Instant::now(),
             look_due: Instant::now(),
             look_late: Duration::ZERO,
-            alerts: Desk::new(),
+            alerts,
             balance: alerts::Balance::default(),
             next_reminder: Instant::now(),
             audit: look::Audit::new(),
@@ -298,7 +306,7 @@ impl Controller {
             let event = tokio::select! {
                 command = commands.recv() => match command {
                     Some(command) => Event::Command(command),
-                    None => return self.say_goodbye(),
+                    None => return self.finish(),
                 },
                 Some(change) = self.sources.health.recv() => Event::Health(change),
                 Some(change) = self.sources.agents.recv() => Event::Agent(change),
@@ -315,6 +323,13 @@ impl Controller {
             }
             self.pulse.note(began.elapsed());
         }
+    }
+
+    /// Has the last alerts stored, and says what ends with the daemon.
+    fn finish(&mut self) {
+        self.alerts.keep(&self.loaded.config.alerts, Instant::now());
+        self.alerts.finish();
+        self.say_goodbye();
     }
 
     /// Handles an event, and those of its kind that wait; tells when to look again where it was a look.
@@ -360,6 +375,7 @@ impl Controller {
             Command::Counters(reply) => drop(reply.send(self.counters())),
             Command::Alerts(reply) => drop(reply.send(self.told_alerts())),
             Command::Directory(reply) => drop(reply.send(Directory::of(self.applier.held()))),
+            Command::Standing(service, reply) => drop(reply.send(self.standing(&service))),
             Command::Administer(asked, reply) => {
                 drop(reply.send(self.administer(*asked).await));
             }
@@ -433,15 +449,18 @@ impl Controller {
         }
     }
 
-    /// Tells the sweep how long each service's connections may be idle.
+    /// Tells the sweep how long each service's connections may be idle, and whose clients it shall count.
     fn note_timing(&self) {
         let held = self.applier.held().index();
-        let of = |service: &crate::config::Service| {
-            let (id, _) = held.service(&service.name)?;
-            Some((id, Lifetimes::of(&service.timeouts)))
-        };
-        let services = self.loaded.config.services.iter().filter_map(of).collect();
-        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = services;
+        let mut wanted = sweep::Wanted::default();
+        for service in &self.loaded.config.services {
+            let Some((id, _)) = held.service(&service.name) else { continue };
+            wanted.lifetimes.insert(id, Lifetimes::of(&service.timeouts));
+            if service.draws_clients() {
+                wanted.counted.insert(id);
+            }
+        }
+        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
     }
 
     /// Starts and stops probes and resolutions as the configuration says.

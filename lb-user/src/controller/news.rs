@@ -145,7 +145,7 @@ impl Controller {
         for (service, backend) in backends.filter(|(_, backend)| backend.address.ip() == address) {
             let (service, backend) = condition::key(service, backend);
             self.events.note(match lost {
-                Some(why) => Note::new(Kind::NextHop, format!("no way to {address}: it {why}"))
+                Some(why) => Note::new(Kind::NextHop, format!("no way to {address}: {why}"))
                     .backend(&service, &backend)
                     .because(why)
                     .warning(),

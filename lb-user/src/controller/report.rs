@@ -9,7 +9,7 @@ use anyhow::Result;
 use lb_common::counters::BackendCounters as Raw;
 
 use super::{
-    Controller, Lost, condition,
+    Controller, Lost, Refused, condition,
     probes::BackendKey,
     windows::{self, Piece},
 };
@@ -20,6 +20,8 @@ use crate::{
         ServiceStatus, Status,
     },
     config::{Backend, Service, shown},
+    connections::Directory,
+    explain::{self, Standing},
     health::{Health, Wants},
     plan::{BackendEntry, BackendId, Index},
 };
@@ -223,9 +225,41 @@ impl Controller {
             reasons.push(format!("its agent says {report}"));
         }
         if let Some(Lost { why, .. }) = self.unresolved.get(&backend.address.ip()) {
-            reasons.push(format!("its address {why}"));
+            reasons.push(format!("no way there: {why}"));
         }
         reasons
+    }
+
+    /// How a service stands, for the words of `explain`.
+    pub(super) fn standing(&self, name: &str) -> Result<explain::Facts, Refused> {
+        let config = self.loaded.config.index();
+        let service = config.service(name).ok_or_else(|| {
+            let known: Vec<_> =
+                self.loaded.config.services.iter().map(|service| &*service.name).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            Refused::NotFound(format!("there is no service {name:?}; the services are: {known}"))
+        })?;
+        let held = self.applier.held().index();
+        let totals = self.windows.totals();
+        let status = self.service_status(service, &held, &totals).map_err(Refused::Failed)?;
+        let standing = |status: BackendStatus| {
+            let established = match held.backend(name, &status.name) {
+                Some((id, _)) => {
+                    self.applier.dataplane().backend_state(id).map_err(Refused::Failed)?.1
+                }
+                None => 0,
+            };
+            let BackendStatus { name: backend, share, state, max_connections, .. } = status;
+            Ok(Standing { backend, share, state, established, max_connections })
+        };
+        Ok(explain::Facts {
+            service: service.name.clone(),
+            address: service.address,
+            protocol: service.protocol,
+            scheduler: service.scheduler,
+            backends: status.backends.into_iter().map(standing).collect::<Result<_, Refused>>()?,
+            directory: Directory::of(self.applier.held()),
+        })
     }
 
     /// The counters.

@@ -39,6 +39,7 @@ impl Controller {
     /// Frees the ids whose last connection is gone.
     pub(super) fn note_swept(&mut self, swept: &Swept) {
         self.entries = swept.census.entries;
+        self.balance.note_clients(&swept.census.clients, self.applier.held());
         for correction in &swept.corrections {
             self.tell_corrected(correction);
         }

@@ -1,7 +1,8 @@
 //! The sweep: a thread that walks the connection tables, ends what is idle, and counts the rest.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    net::SocketAddr,
     ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -9,13 +10,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lb_common::net::Hop;
+use lb_common::{explain::Answer, net::Hop};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
 use crate::{
+    config::Protocol,
     dataplane::{Census, Connection, ConnectionTable, Correction, Drift, Lifetimes, Timing},
-    loader::Programs,
+    explain,
+    loader::{Explain, Programs},
     plan::{BackendId, ServiceId},
 };
 
@@ -26,8 +29,17 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// not with more of a CPU.
 const DUTY: u32 = 20;
 
-/// The lifetimes of each service's connections, as the controller last said.
-pub type Shared = Arc<Mutex<HashMap<ServiceId, Lifetimes>>>;
+/// What the controller last said of the services' connections.
+pub type Shared = Arc<Mutex<Wanted>>;
+
+/// What a walk has to know of the services.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The lifetimes of each service's connections.
+    pub lifetimes: HashMap<ServiceId, Lifetimes>,
+    /// Services of whose new connections the clients are counted.
+    pub counted: HashSet<ServiceId>,
+}
 
 /// The connection tables with the program that ends connections.
 pub struct Connections {
@@ -35,6 +47,8 @@ pub struct Connections {
     pub table: ConnectionTable,
     /// The programs.
     pub programs: Programs,
+    /// The program that answers questions.
+    pub explain: Explain,
     /// Connections that a family's table has room for.
     pub capacity: u32,
 }
@@ -68,6 +82,20 @@ impl Connections {
         self.table.browse(self.programs.expire()?, each)
     }
 
+    /// Asks the program what would become of a connection.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered.
+    pub fn explain(
+        &self,
+        client: SocketAddr,
+        destination: SocketAddr,
+        protocol: Protocol,
+    ) -> Result<Answer> {
+        self.explain.with(|program| explain::ask(program, client, destination, protocol))
+    }
+
     /// Ends every connection that `picks` picks, now. Returns how many.
     ///
     /// # Errors
@@ -94,7 +122,7 @@ impl Connections {
 /// Where no thread can be made.
 pub fn start(
     connections: Arc<Connections>,
-    lifetimes: Shared,
+    wanted: Shared,
     found: mpsc::Sender<Swept>,
 ) -> Result<()> {
     let sweep = move || {
@@ -102,9 +130,12 @@ pub fn start(
         let mut drift = Drift::default();
         loop {
             let began = Instant::now();
+            let Wanted { lifetimes, counted } =
+                wanted.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let timing = Timing {
-                services: lifetimes.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                services: lifetimes,
                 others: Lifetimes::default(),
+                counted,
                 // Half full of what is there twice: a connection has two entries.
                 pressed: entries > u64::from(connections.capacity),
             };

@@ -52,7 +52,7 @@ impl Controller {
         let mut news = Vec::new();
         for (target, lost) in &mut self.unresolved {
             if !lost.said && lost.since.elapsed() >= SETTLING {
-                warn!(backend = %target, "no way there: it {}", lost.why);
+                warn!(backend = %target, "no way there: {}", lost.why);
                 lost.said = true;
                 news.push((*target, lost.why.to_string()));
             }

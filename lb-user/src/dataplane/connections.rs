@@ -4,10 +4,12 @@
 //! again and ends them (see `lb-ebpf/src/expire.rs`). Nothing here writes the table.
 
 use std::{
+    cell::RefCell,
     cmp::Reverse,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    net::IpAddr,
     os::fd::AsFd as _,
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -27,6 +29,7 @@ use lb_common::{
 
 use super::{
     Maps,
+    clients::Clients,
     reconcile::{Correction, Drift, Ledger},
 };
 use crate::{
@@ -40,6 +43,9 @@ const BATCH: usize = 4096;
 
 /// Idle entries that are put in order at once: some fifty megabytes.
 const MOST_IDLE: usize = 1 << 20;
+
+/// Connections are new for so long, where their clients are counted: as long as the windows' middle one.
+const NEW: Duration = Duration::from_mins(1);
 
 /// How long a connection may be idle in each state.
 #[derive(Clone, Copy, Debug)]
@@ -105,13 +111,15 @@ impl Lifetimes {
     }
 }
 
-/// The lifetimes of every service's connections.
+/// The lifetimes of every service's connections, and what else a sweep has to know of them.
 #[derive(Clone, Debug, Default)]
 pub struct Timing {
     /// Of services that say so.
     pub services: HashMap<ServiceId, Lifetimes>,
     /// Of all others.
     pub others: Lifetimes,
+    /// Services of whose new connections the clients are counted.
+    pub counted: HashSet<ServiceId>,
     /// Whether the table fills: what is over makes room at once.
     pub pressed: bool,
 }
@@ -137,6 +145,9 @@ pub struct Census {
     pub entries: u64,
     /// Connections ended.
     pub ended: u64,
+    /// Of services that this is asked of and that have new connections: from how many clients these come, as
+    /// far as chance is concerned (at least 1).
+    pub clients: HashMap<ServiceId, f64>,
 }
 
 /// The connection tables of both families.
@@ -169,10 +180,21 @@ impl ConnectionTable {
     pub fn sweep(&self, expire: &Xdp, timing: &Timing) -> Result<Census> {
         let now = ask(expire, ask::TICK)?;
         let hz = jiffies_per_second(expire)?;
-        self.walk(expire, |protocol, entry| {
+        let (monotonic, new) = (microseconds(), u32::try_from(NEW.as_micros())?);
+        let clients: RefCell<HashMap<_, Clients>> = RefCell::default();
+        let mut census = self.walk(expire, |protocol, entry| {
+            if timing.counted.contains(&entry.service)
+                && !entry.is_reverse
+                && monotonic.wrapping_sub(entry.opened) < new
+            {
+                clients.borrow_mut().entry(entry.service).or_default().meet(entry.source);
+            }
             let limit = timing.of(entry.service).ticks(protocol, entry.state, hz);
             (clock::age(now, entry.last_packet) >= limit).then_some(limit)
-        })
+        })?;
+        let clients = clients.into_inner().into_iter();
+        census.clients = clients.map(|(service, met)| (service, met.number())).collect();
+        Ok(census)
     }
 
     /// As [`Self::sweep`], and then corrects the program's counts of connections where this walk and
@@ -275,6 +297,9 @@ fn walk_family<A: Address>(
                 backend: entry.backend,
                 service: ServiceId(entry.service),
                 state: entry.state,
+                is_reverse: entry.is_reverse(),
+                opened: entry.opened,
+                source: flow.source.ip(),
                 last_packet: entry.last_seen,
                 client: entry.client,
             };
@@ -311,6 +336,11 @@ fn end_all<A: Address>(
     idle.clear();
 }
 
+/// Held while the `expire` program ends connections. It keeps a key in its CPU's scratch value from a look-up
+/// to the removal; before Linux 6.11 a test-run only keeps its thread on its CPU (`migrate_disable`), so that on a
+/// preemptible kernel another thread's run could come in between: the sweep, a cut and a flush each have one.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Sends one request to the `expire` program; returns how many connections it ended, or how many entries
 /// it changed.
 pub(super) fn end<A: Address>(
@@ -322,6 +352,7 @@ pub(super) fn end<A: Address>(
     let header = ExpireHeader { count, ..order };
     let mut request = bytemuck::bytes_of(&header).to_vec();
     request.extend_from_slice(bytemuck::cast_slice(candidates));
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
     let result = expire.test_run(options).context("run the expire program")?;
     Ok(result.return_value)
@@ -332,8 +363,20 @@ struct Seen {
     backend: u32,
     service: ServiceId,
     state: u32,
+    is_reverse: bool,
+    /// When it was opened, in microseconds of `CLOCK_MONOTONIC`.
+    opened: u32,
+    /// Where its packets come from: of a forward entry, the client.
+    source: IpAddr,
     last_packet: u32,
     client: Hop,
+}
+
+/// The monotonic clock in microseconds, as the program notes when a connection was opened.
+#[expect(clippy::cast_sign_loss, clippy::cast_possible_truncation, reason = "wraps, as there")]
+fn microseconds() -> u32 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    (now.tv_sec as u64).wrapping_mul(1_000_000).wrapping_add(now.tv_nsec as u64 / 1_000) as u32
 }
 
 /// Has the program correct a backend's counts.

@@ -4,6 +4,7 @@
 //! lies in memory, is the kernel side's business alone.
 
 mod browse;
+mod clients;
 mod connections;
 #[cfg(test)]
 pub mod fake;

@@ -56,7 +56,7 @@ fn unreachable(subject: String, address: IpAddr, unresolved: &Unresolved) -> Fin
     // These say what to do after a semicolon.
     let text = unresolved.to_string();
     match text.split_once("; ") {
-        Some((what, remedy)) => found(format!("{address} {what}")).remedy(remedy),
+        Some((what, remedy)) => found(format!("{address}: {what}")).remedy(remedy),
         None => found(format!("{address}: {text}")).remedy(format!("see `ip route get {address}`")),
     }
 }

@@ -31,6 +31,8 @@ pub enum Kind {
     Active,
     /// No backend of a service is up, or one is again.
     AllDown,
+    /// Somebody had open connections cut.
+    Connections,
     /// A service or backend was added, removed or set.
     Membership,
     /// The configuration was applied, reloaded, rolled back, confirmed, taken back or edited by hand.
@@ -58,7 +60,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that can be asked for.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::Started,
         Self::Stopped,
         Self::Health,
@@ -68,6 +70,7 @@ impl Kind {
         Self::Admin,
         Self::Active,
         Self::AllDown,
+        Self::Connections,
         Self::Membership,
         Self::Configuration,
         Self::AlertRaised,
@@ -93,6 +96,7 @@ impl Kind {
             Self::Admin => "admin",
             Self::Active => "active",
             Self::AllDown => "all-down",
+            Self::Connections => "connections",
             Self::Membership => "membership",
             Self::Configuration => "configuration",
             Self::AlertRaised => "alert-raised",

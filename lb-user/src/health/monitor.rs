@@ -231,6 +231,16 @@ impl<K: Clone + Eq + Hash> Reader<K> {
         held.map(|(key, _)| key.clone()).collect()
     }
 
+    /// Who counts as up because it was before, and has not passed yet.
+    #[must_use]
+    pub fn unproven(&self) -> HashSet<K> {
+        let entries = self.0.lock();
+        let is_unproven =
+            |state: &ProbeState| state.health == Health::Up && state.latency.is_none();
+        let unproven = entries.iter().filter(|(_, entry)| is_unproven(&entry.state));
+        unproven.map(|(key, _)| key.clone()).collect()
+    }
+
     /// How much later than it was due an attempt began, at the most, since this was last asked.
     #[must_use]
     pub fn take_lateness(&self) -> Duration {

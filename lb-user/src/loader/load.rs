@@ -244,18 +244,18 @@ impl Programs {
     }
 }
 
-fn xdp<'a>(object: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
+pub(super) fn xdp<'a>(object: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
     let program = object.program(name).ok_or_else(|| anyhow!("no program {name}"))?;
     Ok(program.try_into()?)
 }
 
-fn xdp_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+pub(super) fn xdp_mut<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     let program = object.program_mut(name).ok_or_else(|| anyhow!("no program {name}"))?;
     Ok(program.try_into()?)
 }
 
 /// The layout version of the maps pinned at `pins`; `None` where there are none.
-fn pinned_version(pins: &Pins) -> Result<Option<u32>> {
+pub(super) fn pinned_version(pins: &Pins) -> Result<Option<u32>> {
     let path = pins.map(names::LAYOUT);
     if !path.exists() {
         return Ok(None);

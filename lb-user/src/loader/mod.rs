@@ -4,6 +4,7 @@
 mod attach;
 mod bpffs;
 mod devices;
+mod explain;
 mod grip;
 mod keeper;
 mod kernel_version;
@@ -15,6 +16,7 @@ pub use self::{
     attach::Attachments,
     bpffs::{Pins, is_bpffs},
     devices::mode,
+    explain::Explain,
     grip::{Grip, Pinned},
     keeper::{Attachment, Interfaces},
     kernel_version::check as check_kernel,

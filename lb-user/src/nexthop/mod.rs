@@ -54,11 +54,11 @@ pub struct Moved {
     pub to: [u8; 6],
 }
 
-/// Why a target has no next hop, with what to do about it.
+/// Why a target has no next hop, with what to do about it: a sentence of its own about the target, "it".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unresolved {
     /// The target is an address of this host.
-    #[error("is an address of this host; give the backend an address of another host")]
+    #[error("it is an address of this host; give the backend an address of another host")]
     Local,
     /// No route leads to the target.
     #[error("no route leads to it ({0}); add a route or bring its interface up")]

@@ -108,11 +108,6 @@ impl Judge<'_> {
         Failure { backend: gone.to_owned(), passed: problems.is_empty(), problems, split }
     }
 
-    /// Whether a client's connections go the same way, so that clients are drawn and not connections.
-    fn goes_by_client(&self) -> bool {
-        self.service.scheduler == Scheduler::SourceHash || self.service.sticky.is_some()
-    }
-
     /// Whether shares are what the weights say, to a connection.
     fn is_exact(&self) -> bool {
         self.service.scheduler == Scheduler::RoundRobin && self.service.sticky.is_none()
@@ -120,7 +115,7 @@ impl Judge<'_> {
 
     #[expect(clippy::cast_precision_loss, reason = "counts of connections")]
     fn draws(&self, run: &Run) -> f64 {
-        if self.goes_by_client() && run.sent > 0 {
+        if self.service.draws_clients() && run.sent > 0 {
             run.clients as f64 / run.sent as f64
         } else {
             1.0

@@ -2,12 +2,8 @@
 
 use std::{
     fs,
-    io::{BufReader, Write as _},
-    net::TcpListener,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    sync::mpsc,
-    thread,
     time::{Duration, Instant},
 };
 
@@ -22,67 +18,14 @@ use evenkeel_tests::{
 };
 use serde_json::Value;
 
-use super::{FAST, LONG, cleared, raised, stage};
+use super::{
+    FAST, LONG, cleared,
+    hook::{Answer, serve, told},
+    raised, stage,
+};
 
 const ID: &str = "out-of-service/web/web-02";
 const MANAGER: &str = "http://127.0.0.1:9093";
-
-/// What a little web server does with a request.
-#[derive(Clone, Copy)]
-enum Answer {
-    Fail,
-    Hang,
-    Take,
-}
-
-/// Serves on this port of the namespace's loopback; the answers in turn, and the last one for ever. Sends
-/// the bodies that it took, with their headers.
-fn serve(
-    inside: &Namespace,
-    port: u16,
-    answers: &'static [Answer],
-) -> mpsc::Receiver<(String, Value)> {
-    let listener = inside.run(|| Ok(TcpListener::bind(("127.0.0.1", port))?)).unwrap();
-    let (taken, received) = mpsc::channel();
-    thread::spawn(move || {
-        let mut hanging = Vec::new();
-        let mut answers = answers.iter().copied();
-        let mut answer = Answer::Take;
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { return };
-            answer = answers.next().unwrap_or(answer);
-            let Ok((head, body)) = request(&mut BufReader::new(&stream)) else { continue };
-            let status = match answer {
-                Answer::Hang => {
-                    hanging.push(stream);
-                    continue;
-                }
-                Answer::Fail => "500 Internal Server Error",
-                Answer::Take => "204 No Content",
-            };
-            let _ = write!(
-                stream,
-                "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            );
-            if matches!(answer, Answer::Take) && taken.send((head, body)).is_err() {
-                return;
-            }
-        }
-    });
-    received
-}
-
-fn request(reader: &mut impl std::io::BufRead) -> Result<(String, Value)> {
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        ensure!(reader.read_line(&mut head)? > 0, "the request ends too early");
-    }
-    let length = head.to_lowercase();
-    let length = length.lines().find_map(|line| line.strip_prefix("content-length: "));
-    let mut body = vec![0; length.context("no length")?.trim().parse()?];
-    reader.read_exact(&mut body)?;
-    Ok((head, serde_json::from_slice(&body)?))
-}
 
 fn drain(balancer: &Balancer) {
     let drain = ["backend", "drain", "web-02", "--for", "forever", "--reason", "a test"];
@@ -103,18 +46,19 @@ fn with(targets: &str) -> evenkeel_tests::stage::Stage {
     })
 }
 
-/// Waits for a document in which the alert has this status.
-fn told(received: &mpsc::Receiver<(String, Value)>, status: &str) -> (String, Value) {
-    let deadline = Instant::now() + LONG;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let (head, document) = received.recv_timeout(left).unwrap();
-        let alerts = document["alerts"].as_array().unwrap();
-        let found = alerts.iter().find(|alert| alert["id"] == ID && alert["status"] == status);
-        if let Some(alert) = found {
-            return (head, alert.clone());
-        }
-    }
+/// The metrics that the playbook's page has an operator alert on, as it writes them.
+fn playbooks_metrics() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/playbook/delivery-failed.md");
+    let text = fs::read_to_string(page).unwrap();
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter(|quoted| quoted.starts_with("evenkeel_")).map(str::to_owned).collect()
+}
+
+/// What `/metrics` shows.
+fn metrics(inside: &Namespace) -> String {
+    let mut command = inside.command("curl");
+    command.args(["--silent", "--show-error", "--max-time", "10", "http://127.0.0.1:9650/metrics"]);
+    succeeded("curl", command.output().unwrap()).unwrap()
 }
 
 #[test]
@@ -134,11 +78,25 @@ fn a_webhook_gets_it_after_all() {
     drain(balancer);
     let failing = raised(balancer, "delivery-failed");
     assert!(failing["evidence"]["problem"].as_str().unwrap().contains("refused"), "{failing}");
-
+    assert_eq!(failing["evidence"]["targets"], "webhook http://127.0.0.1:8099/hook", "{failing}");
     let inside = &stage.lab.edge.namespace;
+    let failed = playbooks_metrics();
+    assert!(!failed.is_empty(), "the playbook names no metric");
+    for series in &failed {
+        let (name, labels) = series.split_once('{').unwrap();
+        let labels: Vec<_> = labels.trim_end_matches('}').split(',').collect();
+        let text = metrics(inside);
+        let shown = text.lines().filter(|line| line.starts_with(&format!("{name}{{")));
+        let fits = |line: &&str| labels.iter().all(|label| line.contains(label));
+        let value = shown.clone().find(fits).and_then(|line| line.rsplit_once(' '));
+        let value: f64 =
+            value.unwrap_or_else(|| panic!("no {series} in {text}")).1.parse().unwrap();
+        assert!(value >= 3.0, "{series} is {value}");
+    }
+
     let received = serve(inside, 8099, &[Answer::Fail, Answer::Hang, Answer::Take]);
     let began = Instant::now();
-    let (head, alert) = told(&received, "raised");
+    let (head, alert) = told(&received, ID, "raised");
     assert!(head.starts_with("POST /hook "), "{head}");
     let lower = head.to_lowercase();
     assert!(
@@ -150,7 +108,7 @@ fn a_webhook_gets_it_after_all() {
     assert!(stage.balancer.status().is_ok(), "after {:?}", began.elapsed());
     cleared(balancer, "delivery-failed");
     resume(balancer);
-    let (_, alert) = told(&received, "cleared");
+    let (_, alert) = told(&received, ID, "cleared");
     assert!(alert["cleared"].is_string(), "{alert}");
     let deliveries = balancer.json(&["alerts"]).unwrap()["deliveries"].clone();
     let count = |name: &str| deliveries[0][name].as_u64().unwrap();

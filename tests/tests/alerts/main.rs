@@ -4,6 +4,10 @@
 
 mod causes;
 mod deliveries;
+mod hook;
+mod host;
+mod loads;
+mod restart;
 
 use std::time::Duration;
 

@@ -299,5 +299,16 @@ fn a_flush_cuts_what_it_names_and_no_more() {
     let done = flush(&["--all"]).success().unwrap();
     assert_eq!(done, format!("{left} connections cut\n"));
     assert_eq!(count(balancer, &[]), 0);
+    // Who cut which is on record; what cut nothing is not.
+    let page = balancer.api("GET", "/v1/events?kind=connections&limit=9", None).unwrap().body;
+    let events = page["events"].as_array().unwrap().iter();
+    let told: Vec<_> = events.clone().map(|event| event["message"].as_str().unwrap()).collect();
+    let named = "2 connections of service web, backend web-01 cut";
+    let other = format!("1 connection of client {OTHER}/32 cut");
+    let all = format!("{left} connections of every service cut");
+    assert_eq!(told, [named, &other, &all]);
+    let first = &page["events"][0];
+    assert_eq!((&first["service"], &first["backend"]), (&"web".into(), &"web-01".into()));
+    assert!(events.clone().all(|event| event["who"]["user"] == "root"), "{page}");
     stage.ask(Family::V4, 10).unwrap().flawless().context("new ones after the cut").unwrap();
 }

@@ -11,14 +11,15 @@ use std::{
     time::Duration,
 };
 
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use evenkeel::{
     config::{PortRange, PrefixLists},
     dataplane::{
         Census, ConnectionTable, Correction, Dataplane as _, Drift, Filter, Kernel, Lifetimes,
         Scope, Timing,
     },
-    loader::{self, Programs, Sizes},
+    explain,
+    loader::{self, Explain, Manner, Pins, Programs, Sizes},
     plan::{
         BackendEntry, BackendId, NodePolicy, Policy, Ring, ServiceEntry, ServiceId, ServiceKey,
         Tunnel,
@@ -26,10 +27,12 @@ use evenkeel::{
 };
 use evenkeel_tests::{
     frame::{ACK, SYN, describe, verify_checksums},
+    netns::bpffs_directory,
     topology::Family,
 };
 use lb_common::{
     counters::BackendCounters,
+    explain::Answer,
     net::Hop,
     service::{ServiceSettings, flags, forwarding},
 };
@@ -71,6 +74,8 @@ pub struct Setup {
     pub clients: u32,
     /// Prefixes that the tables hold.
     pub prefixes: u32,
+    /// Whether the tables are pinned, as a daemon's are, so that questions can be put about them.
+    pub pinned: bool,
 }
 
 impl Default for Setup {
@@ -92,6 +97,7 @@ impl Default for Setup {
             unconfirmed: 1024,
             clients: 1024,
             prefixes: 1024,
+            pinned: false,
         }
     }
 }
@@ -115,6 +121,21 @@ pub struct Harness {
     setup: Setup,
     /// The verdicts as the last run left them; `None`: not known.
     counted: Mutex<Option<Vec<(&'static str, u64)>>>,
+    pinned: Option<Pinned>,
+}
+
+/// Pins of the tables; they go when this is dropped.
+struct Pinned {
+    pins: Pins,
+    explain: Explain,
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        if let Err(error) = self.pins.remove_all() {
+            eprintln!("remove {}: {error:#}", self.pins.root().display());
+        }
+    }
 }
 
 /// The id of a kind's `n`-th backend, from one.
@@ -152,13 +173,23 @@ impl Harness {
             services: 16,
             backends: 128,
         };
-        let datapath = loader::load_unpinned(&sizes).unwrap();
+        let pinned = setup.pinned.then(|| {
+            let pins = Pins::new(&bpffs_directory());
+            pins.prepare().unwrap();
+            Pinned { explain: Explain::new(pins.clone()), pins }
+        });
+        let datapath = match &pinned {
+            Some(Pinned { pins, .. }) => loader::load(pins, &sizes, Manner::default()),
+            None => loader::load_unpinned(&sizes),
+        };
+        let datapath = datapath.unwrap();
         let harness = Self {
             tables: Mutex::new(datapath.tables),
             programs: datapath.programs,
             connections: datapath.connections,
             setup,
             counted: Mutex::new(None),
+            pinned,
         };
         harness.fill();
         harness
@@ -278,6 +309,18 @@ impl Harness {
     pub fn remove_service(&self, kind: Kind) {
         self.tables().remove_service(key(kind)).unwrap();
         self.write_ring(kind, &[]);
+    }
+
+    /// The program that the interfaces would run.
+    pub fn balancer(&self) -> &Xdp {
+        self.programs.balancer().unwrap()
+    }
+
+    /// Asks what would become of a client's next connection to a kind's service.
+    pub fn explain(&self, kind: Kind, client: SocketAddr) -> Answer {
+        let pinned = self.pinned.as_ref().expect("a setup whose tables are pinned");
+        let ask = |program: &Xdp| explain::ask(program, client, kind.service(), kind.protocol);
+        pinned.explain.with(ask).unwrap()
     }
 
     /// Runs a frame that came in by the loopback.

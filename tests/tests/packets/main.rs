@@ -11,6 +11,8 @@ mod echo;
 #[cfg(test)]
 mod expire;
 #[cfg(test)]
+mod explain;
+#[cfg(test)]
 mod fragments;
 #[cfg(test)]
 mod golden;

@@ -92,6 +92,39 @@ fn what_does_not_last_is_no_alert() {
 }
 
 #[test]
+fn after_a_restart_it_goes_on_with_its_since() {
+    let mut before = Play::new();
+    (0..100).for_each(|_| before.value(2.0));
+    let now = before.start + Duration::from_secs(before.second);
+    let kept: Vec<_> = before.book.raised(&before.config, now).collect();
+    let mut play = Play { second: 200, ..Play::new() };
+    let resume = |play: &mut Play| {
+        let passed = Duration::from_secs(play.second);
+        let unknown = Alert { kind: "weather".into(), ..kept[0].clone() };
+        let kept = [kept.clone(), vec![unknown]].concat();
+        play.book.resume(kept, play.start + passed, SystemTime::UNIX_EPOCH + passed);
+    };
+    resume(&mut play);
+    // Nobody knows at first; then it is seen again, and then it is gone.
+    play.tick(vec![]);
+    play.tick(vec![Finding { summary: String::new(), ..finding(Kind::Imbalance, "web", false) }]);
+    let now = play.start + Duration::from_secs(play.second);
+    let alert = play.book.raised(&play.config, now).next().unwrap();
+    assert_eq!((alert.since.as_str(), alert.since_seconds), ("1970-01-01T00:00:00Z", 202));
+    assert_eq!(alert.summary, "web is imbalance");
+    (202..300).for_each(|_| play.value(2.0));
+    (300..400).for_each(|_| play.value(0.0));
+    assert_eq!((play.rose, play.cleared), (vec![], vec![320]));
+
+    // Its cause was gone already.
+    let mut play = Play { second: 200, ..Play::new() };
+    play.config.clear_after = Some(Duration::ZERO);
+    resume(&mut play);
+    (200..300).for_each(|_| play.value(0.0));
+    assert_eq!((play.rose, play.cleared), (vec![], vec![205]));
+}
+
+#[test]
 fn what_cleared_is_told_for_an_hour() {
     let mut play = Play::new();
     for second in 0..4_000 {

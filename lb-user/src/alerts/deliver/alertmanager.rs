@@ -40,6 +40,12 @@ struct Posted<'a> {
 }
 
 impl Manager {
+    /// One that was told of these before a restart; it is told again at once, and then every so often.
+    pub(super) fn knowing(alerts: &[Alert]) -> Self {
+        let raised = alerts.iter().map(|alert| (alert.id.clone(), Arc::new(alert.clone())));
+        Self { raised: raised.collect(), told: None }
+    }
+
     /// When what is raised is told again; `None` where nothing is.
     pub(super) fn due(&self, repeat: Duration) -> Option<Instant> {
         (!self.raised.is_empty()).then(|| self.told.map_or_else(Instant::now, |at| at + repeat))

@@ -8,6 +8,7 @@ mod queue;
 mod webhook;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -34,7 +35,13 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// The targets that alerts go to. Dropping it stops the deliveries.
 #[derive(Debug, Default)]
-pub(super) struct Deliveries(Vec<Running>);
+pub(super) struct Deliveries {
+    running: Vec<Running>,
+    /// Of a daemon that started again, until its targets are set: what each target waited for.
+    before: BTreeMap<String, Vec<Alert>>,
+    /// How often targets came or went.
+    changes: u64,
+}
 
 /// Where alerts go.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +68,11 @@ struct Desk {
 #[derive(Debug)]
 struct Held {
     queue: Queue,
+    /// What an attempt under way delivers.
+    taken: Vec<Arc<Alert>>,
     state: Delivery,
+    /// Another number when something else waits.
+    revision: u64,
 }
 
 /// Why alerts did not get through.
@@ -76,29 +87,42 @@ enum Failure {
 }
 
 impl Deliveries {
+    /// Notes what each target waited for before a restart: it knows of everything else.
+    pub(super) fn resume(&mut self, before: BTreeMap<String, Vec<Alert>>) {
+        self.before = before;
+    }
+
     /// Makes the targets those of the configuration; unchanged ones go on undisturbed, new ones are told
     /// what is `raised`.
     pub(super) fn set(&mut self, config: &Alerts, raised: &[Alert]) {
         let webhooks = config.webhooks.iter().cloned().map(Target::Webhook);
         let managers = config.alertmanagers.iter().cloned().map(Target::Alertmanager);
         let programs = config.programs.iter().cloned().map(Target::Exec);
-        let mut before = std::mem::take(&mut self.0);
+        let mut running = std::mem::take(&mut self.running);
+        let mut new = 0;
         for target in webhooks.chain(managers).chain(programs) {
-            let known = before.iter().position(|running| running.target == target);
-            self.0.push(match known {
-                Some(index) => before.swap_remove(index),
-                None => Running::start(target, raised),
+            let known = running.iter().position(|running| running.target == target);
+            self.running.push(if let Some(index) = known {
+                running.swap_remove(index)
+            } else {
+                new += 1;
+                match self.before.get(&target.name()) {
+                    Some(waiting) => Running::start(target, waiting, raised),
+                    None => Running::start(target, raised, &[]),
+                }
             });
         }
+        self.before.clear();
+        self.changes += u64::from(new > 0 || !running.is_empty());
     }
 
     /// Tells every target of an alert that rose or cleared.
     pub(super) fn tell(&self, alert: &Alert) {
-        if self.0.is_empty() {
+        if self.running.is_empty() {
             return;
         }
         let alert = Arc::new(alert.clone());
-        for running in &self.0 {
+        for running in &self.running {
             running.desk.put(Arc::clone(&alert));
         }
     }
@@ -109,21 +133,38 @@ impl Deliveries {
             let held = running.desk.lock();
             Delivery { waiting: held.queue.len() as u64, ..held.state.clone() }
         };
-        self.0.iter().map(state).collect()
+        self.running.iter().map(state).collect()
+    }
+
+    /// What each target has yet to be told, the oldest first.
+    pub(super) fn waiting(&self) -> BTreeMap<String, Vec<Alert>> {
+        let mut waiting: BTreeMap<String, Vec<Alert>> = BTreeMap::new();
+        for running in &self.running {
+            let held = running.desk.lock();
+            let all = held.taken.iter().chain(held.queue.iter());
+            waiting.entry(running.target.name()).or_default().extend(all.map(|a| Alert::clone(a)));
+        }
+        waiting
+    }
+
+    /// Another number when something else waits, or for others.
+    pub(super) fn revision(&self) -> u64 {
+        self.changes + self.running.iter().map(|running| running.desk.lock().revision).sum::<u64>()
     }
 }
 
 impl Running {
-    fn start(target: Target, raised: &[Alert]) -> Self {
+    /// Starts to deliver what waits to a target that is taken to know what is `known`.
+    fn start(target: Target, waiting: &[Alert], known: &[Alert]) -> Self {
         let name = target.name();
         info!(target = name, "alerts are delivered there");
         let state = Delivery { target: name, ..Delivery::default() };
-        let held = Mutex::new(Held { queue: Queue::new(ROOM), state });
-        let desk = Arc::new(Desk { held, wake: Notify::new() });
-        for alert in raised {
+        let desk = Arc::new(Desk::new(Queue::new(ROOM), state));
+        for alert in waiting {
             desk.put(Arc::new(alert.clone()));
         }
-        let task = tokio::spawn(run(target.clone(), Arc::clone(&desk))).abort_handle();
+        let manager = Manager::knowing(known);
+        let task = tokio::spawn(run(target.clone(), manager, Arc::clone(&desk))).abort_handle();
         Self { target, desk, task }
     }
 }
@@ -155,6 +196,11 @@ impl Target {
 }
 
 impl Desk {
+    fn new(queue: Queue, state: Delivery) -> Self {
+        let held = Held { queue, taken: Vec::new(), state, revision: 0 };
+        Self { held: Mutex::new(held), wake: Notify::new() }
+    }
+
     /// What is behind the lock is whole between statements, so a panic elsewhere leaves nothing
     /// half-written.
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -164,14 +210,22 @@ impl Desk {
     fn put(&self, alert: Arc<Alert>) {
         let mut held = self.lock();
         held.state.dropped += held.queue.put(alert);
+        held.revision += 1;
         drop(held);
         self.wake.notify_one();
+    }
+
+    /// Takes alerts for an attempt.
+    fn begin(&self, most: usize) -> Vec<Arc<Alert>> {
+        let mut held = self.lock();
+        held.taken = held.queue.take(most);
+        held.taken.clone()
     }
 
     /// Waits for alerts, but not past `until`; there are none then.
     async fn take(&self, most: usize, until: Option<Instant>) -> Vec<Arc<Alert>> {
         loop {
-            let taken = self.lock().queue.take(most);
+            let taken = self.begin(most);
             if !taken.is_empty() {
                 return taken;
             }
@@ -190,7 +244,9 @@ impl Desk {
     fn note(&self, taken: Vec<Arc<Alert>>, result: Result<(), Failure>) -> Option<Duration> {
         let count = taken.len() as u64;
         let mut held = self.lock();
-        let Held { queue, state } = &mut *held;
+        let Held { queue, taken: under_way, state, revision } = &mut *held;
+        under_way.clear();
+        *revision += u64::from(count > 0);
         let problem = match result {
             Ok(()) => {
                 if state.failed_in_a_row > 0 {
@@ -229,8 +285,8 @@ fn pause(failures: u64) -> Duration {
 }
 
 /// Delivers to one target until it is aborted.
-async fn run(target: Target, desk: Arc<Desk>) {
-    let (batch, mut manager) = (target.batch(), Manager::default());
+async fn run(target: Target, mut manager: Manager, desk: Arc<Desk>) {
+    let batch = target.batch();
     loop {
         let until = match &target {
             Target::Alertmanager(config) => manager.due(config.repeat),
@@ -249,4 +305,4 @@ async fn run(target: Target, desk: Arc<Desk>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -29,6 +29,11 @@ impl Queue {
         self.waiting.len()
     }
 
+    /// What waits, the oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Alert>> {
+        self.waiting.values()
+    }
+
     /// Adds an alert, in the place of what waits under its id. Answers how many had to go for it: the oldest.
     pub(super) fn put(&mut self, alert: Arc<Alert>) -> u64 {
         let place = self.places.get(&alert.id).copied();

@@ -1,11 +1,11 @@
 use std::collections::BTreeSet;
 
-use super::{queue::tests::alert, *};
+pub(crate) use super::queue::tests::alert;
+use super::*;
 use crate::config::alerts::Endpoint;
 
 fn desk(room: usize) -> Desk {
-    let state = Delivery::default();
-    Desk { held: Mutex::new(Held { queue: Queue::new(room), state }), wake: Notify::new() }
+    Desk::new(Queue::new(room), Delivery::default())
 }
 
 #[test]
@@ -44,8 +44,8 @@ async fn what_fails_waits_again_and_what_is_refused_is_dropped() {
     assert!(desk.take(5, Some(Instant::now())).await.is_empty());
 }
 
-#[tokio::test]
-async fn unchanged_targets_go_on_and_new_ones_are_told_what_is_raised() {
+/// A configuration with webhooks at these ports, where nobody listens.
+fn config(ports: &[u16]) -> Alerts {
     let webhook = |port: u16| Webhook {
         endpoint: Endpoint {
             url: format!("http://127.0.0.1:{port}/"),
@@ -56,16 +56,55 @@ async fn unchanged_targets_go_on_and_new_ones_are_told_what_is_raised() {
         },
         send_resolved: true,
     };
-    let config = |ports: &[u16]| Alerts {
-        webhooks: ports.iter().copied().map(webhook).collect(),
-        ..Alerts::default()
-    };
+    Alerts { webhooks: ports.iter().copied().map(webhook).collect(), ..Alerts::default() }
+}
+
+fn waiting(deliveries: &Deliveries) -> Vec<Vec<String>> {
+    let waiting = deliveries.waiting().into_values();
+    waiting.map(|alerts| alerts.into_iter().map(|alert| alert.id).collect()).collect()
+}
+
+#[tokio::test]
+async fn unchanged_targets_go_on_and_new_ones_are_told_what_is_raised() {
     let mut deliveries = Deliveries::default();
     deliveries.set(&config(&[1, 2]), &[]);
-    let first = Arc::as_ptr(&deliveries.0[1].desk);
+    let first = Arc::as_ptr(&deliveries.running[1].desk);
     let raised = Alert::clone(&alert("a", "1"));
     deliveries.set(&config(&[2, 3]), &[raised]);
-    assert_eq!(Arc::as_ptr(&deliveries.0[0].desk), first);
-    let waiting: Vec<_> = deliveries.state().iter().map(|state| state.waiting).collect();
-    assert_eq!(waiting, [0, 1]);
+    assert_eq!(Arc::as_ptr(&deliveries.running[0].desk), first);
+    assert_eq!(waiting(&deliveries), [vec![], vec!["a".to_owned()]]);
+    let revision = deliveries.revision();
+    deliveries.set(&config(&[2, 3]), &[]);
+    assert_eq!(deliveries.revision(), revision);
+}
+
+#[tokio::test]
+async fn after_a_restart_a_target_is_told_what_it_was_not_before() {
+    let alerts = ["a", "b"].map(|id| Alert::clone(&alert(id, "1")));
+    let mut deliveries = Deliveries::default();
+    let name = |port| format!("webhook http://127.0.0.1:{port}/");
+    deliveries.resume(BTreeMap::from([(name(1), vec![]), (name(2), vec![alerts[1].clone()])]));
+    deliveries.set(&config(&[1, 2, 3]), &alerts);
+    let both = ["a".to_owned(), "b".to_owned()];
+    assert_eq!(waiting(&deliveries), [vec![], both[1..].to_vec(), both.to_vec()]);
+    // That was the restart; whoever comes now is new.
+    deliveries.set(&config(&[]), &[]);
+    deliveries.set(&config(&[1]), &alerts);
+    assert_eq!(waiting(&deliveries), [both.to_vec()]);
+}
+
+#[tokio::test]
+async fn what_is_under_way_waits_still() {
+    let mut deliveries = Deliveries::default();
+    deliveries.set(&config(&[1]), &[]);
+    deliveries.running[0].task.abort();
+    let desk = Arc::clone(&deliveries.running[0].desk);
+    desk.put(alert("a", "1"));
+    let before = deliveries.revision();
+    let taken = desk.take(1, None).await;
+    desk.put(alert("b", "1"));
+    assert_eq!(waiting(&deliveries), [["a", "b"]]);
+    desk.note(taken, Ok(()));
+    assert_eq!(waiting(&deliveries), [["b"]]);
+    assert!(deliveries.revision() > before);
 }

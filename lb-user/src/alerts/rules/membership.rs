@@ -19,9 +19,17 @@ pub(super) fn judge(found: &mut Vec<Finding>, service: &ServiceFacts<'_>, config
     let count = |fits: fn(&BackendFacts<'_>) -> bool| {
         service.backends.iter().filter(|backend| fits(backend)).count()
     };
-    let usable = service.backends.iter().filter(|backend| backend.is_usable()).count();
-    // Whoever is not judged yet may be up in a moment.
-    if usable > 1 || count(|backend| backend.awaited && backend.admitted) > 0 {
+    let usable = count(|backend| backend.is_usable() && !backend.awaited);
+    if usable > 1 {
+        return;
+    }
+    // Whoever is not judged yet may be up in a moment, or down.
+    if count(|backend| backend.awaited && backend.admitted) > 0 {
+        let alone = service.backends.len() > 1;
+        found.extend(alone.then(|| Finding::unknown(Kind::LoneSurvivor, service.name, None)));
+        if usable == 0 {
+            found.push(Finding::unknown(Kind::AllDown, service.name, None));
+        }
         return;
     }
     let numbers = |finding: Finding| {
@@ -58,7 +66,13 @@ pub(super) fn judge(found: &mut Vec<Finding>, service: &ServiceFacts<'_>, config
 
 fn down(service: &ServiceFacts<'_>, backend: &BackendFacts<'_>) -> Option<Finding> {
     // Whoever was taken out by people has an alert of its own, when it is time.
-    if !backend.admitted || backend.awaited || backend.is_usable() {
+    if !backend.admitted {
+        return None;
+    }
+    if backend.awaited {
+        return Some(Finding::unknown(Kind::BackendDown, service.name, Some(backend.name)));
+    }
+    if backend.is_usable() {
         return None;
     }
     let why = if backend.reason.is_empty() { "it is not healthy" } else { &backend.reason };

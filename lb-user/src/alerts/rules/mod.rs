@@ -36,7 +36,8 @@ pub struct Finding {
     /// Whether it is above the threshold at which an alert rises; otherwise only an alert that is raised
     /// stays.
     pub certain: bool,
-    /// A sentence for people.
+    /// A sentence for people; empty: nobody knows anything new, and an alert that is raised says what it
+    /// said.
     pub summary: String,
     /// The numbers that it rests on.
     pub evidence: BTreeMap<String, Evidence>,
@@ -69,7 +70,7 @@ impl Rules {
             for backend in &service.backends {
                 let Some(id) = backend.id else { continue };
                 let past = self.past.entry(id).or_insert_with(|| Past::new(backend, now));
-                past.note(backend, config.recent, now);
+                past.note(backend, config, now);
                 connections::judge(&mut found, service, backend, past, config);
             }
         }
@@ -111,6 +112,12 @@ impl Finding {
     ) -> Self {
         let backend = Some(backend.to_owned());
         Self { backend, ..Self::of_service(kind, service, certain, summary) }
+    }
+
+    /// What may be so or not: nobody has looked yet.
+    fn unknown(kind: Kind, service: &str, backend: Option<&str>) -> Self {
+        let backend = backend.map(str::to_owned);
+        Self { backend, ..Self::of_service(kind, service, false, String::new()) }
     }
 
     fn count(mut self, name: &str, count: u64) -> Self {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     admin::{AdminState, Exception},
-    alerts::facts::{BackendFacts, Counts, ServiceFacts, TableFacts, WindowFacts},
+    alerts::facts::{BackendFacts, Counts, Drawn, ServiceFacts, TableFacts, WindowFacts},
     api::{
         Peer,
         model::{Delivery, Interface},
@@ -31,7 +31,7 @@ fn down(index: usize) -> BackendFacts<'static> {
 }
 
 fn web(backends: Vec<BackendFacts<'static>>) -> Facts<'static> {
-    let web = ServiceFacts { name: "web", min_active: 1, windows: [None; 3], backends };
+    let web = ServiceFacts { name: "web", min_active: 1, backends, ..ServiceFacts::default() };
     Facts { services: vec![web], ..Facts::default() }
 }
 
@@ -69,8 +69,15 @@ fn who_takes_part() {
         &web(vec![up(0), down(1), BackendFacts { is_backup: true, active: false, ..up(2) }]),
         &["backend-down b"],
     );
-    let awaited = BackendFacts { awaited: true, ..down(1) };
-    found(&web(vec![up(0), awaited]), &[]);
+    let awaited = |backend| BackendFacts { awaited: true, ..backend };
+    let found_all =
+        found(&web(vec![up(0), awaited(down(1))]), &["backend-down? b", "lone-survivor?"]);
+    assert!(found_all.iter().all(|finding| finding.summary.is_empty()), "{found_all:?}");
+    // Nor does one that is taken for up because it was say anything, before it is probed.
+    found(
+        &web(vec![awaited(up(0)), down(1)]),
+        &["all-down?", "backend-down b", "backend-down? a", "lone-survivor?"],
+    );
     // Who was taken out is not down, but missing.
     let taken_out = BackendFacts { admitted: false, ..down(1) };
     found(&web(vec![up(0), taken_out.clone()]), &["lone-survivor"]);
@@ -174,6 +181,27 @@ fn imbalance_is_held_to_chance() {
     judge([None, window(60, 100_000, 1.2), None], &["imbalance?"]);
     let found = judge([window(10, 10, 2.0), None, window(600, 10_000, 1.6)], &["imbalance"]);
     assert_eq!(found[0].evidence["window_seconds"], Evidence::Count(600));
+}
+
+#[test]
+fn imbalance_of_clients_is_held_to_their_number() {
+    let judge = |connections, clients: Option<f64>, expected: &[&str]| {
+        let (seconds, index, variation, most, fair) = (60, 2.0, 1.0, "a", 0.5);
+        let window = WindowFacts { seconds, connections, index, variation, most, fair };
+        let mut facts = web(vec![up(0), up(1)]);
+        facts.services[0].windows = [None, Some(window), None];
+        facts.services[0].drawn = Drawn::Clients(clients);
+        found(&facts, expected)
+    };
+    // One client, or a few, that all happen to go to one backend; and nobody knows yet how many.
+    for clients in [None, Some(1.0), Some(5.0), Some(20.0)] {
+        judge(100_000, clients, &[]);
+    }
+    let found = judge(100_000, Some(1_000.0), &["imbalance"]);
+    assert_eq!(found[0].evidence["clients"], Evidence::Number(1_000.0));
+    assert!(found[0].summary.contains("a client's go the same way"), "{}", found[0].summary);
+    // There are never more draws than connections.
+    judge(10, Some(1_000.0), &[]);
 }
 
 /// A backend whose connections are played a second at a time.

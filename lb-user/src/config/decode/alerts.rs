@@ -48,6 +48,12 @@ pub(super) const ALERTS: Shape = Shape {
             "over how long the peak of connections, falls and drift are remembered",
         ),
         key(
+            "lately",
+            Form::Duration(SECOND, LONGEST_LATELY),
+            Is("\"10s\""),
+            "over how long a backend's connections are compared with its past; longer where few come",
+        ),
+        key(
             "reminder",
             Form::Duration(SECOND, LONGEST_REMINDER),
             Is("\"1h\""),
@@ -179,6 +185,8 @@ const SEND_RESOLVED: Key =
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
+/// Past that the past would be forgotten sooner than what is compared with it.
+const LONGEST_LATELY: Duration = Duration::from_mins(10);
 const LONGEST_REMINDER: Duration = Duration::from_hours(30 * 24);
 const SHORTEST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_ATTEMPT: Duration = Duration::from_mins(5);
@@ -204,6 +212,7 @@ pub(super) fn decode(
     let raise_after = span("raise_after", Duration::ZERO, DAY);
     let clear_after = span("clear_after", Duration::ZERO, DAY);
     let recent = span("recent", SECOND, DAY).unwrap_or(defaults.recent);
+    let lately = span("lately", SECOND, LONGEST_LATELY).unwrap_or(defaults.lately);
     let reminder = span("reminder", SECOND, LONGEST_REMINDER).unwrap_or(defaults.reminder);
     let late = span("late", SHORTEST_DELAY, DAY).unwrap_or(defaults.late);
     let mut number = |key, least, most, default| {
@@ -224,6 +233,7 @@ pub(super) fn decode(
         raise_after,
         clear_after,
         recent,
+        lately,
         reminder,
         imbalance,
         failures,

@@ -20,7 +20,7 @@ fn nothing_said_is_the_defaults() {
 fn all_of_it() {
     let config = Config::parse_text(&text(
         "[alerts]\nplaybook = \"https://wiki.example/lb/\"\nraise_after = \"1s\"\nclear_after = \"2s\"\n\
-         recent = \"5m\"\nreminder = \"2h\"\nimbalance = 1.5\nfailures = 0.1\nhandshakes = 8\nflaps = 5\n\
+         recent = \"5m\"\nlately = \"1m\"\nreminder = \"2h\"\nimbalance = 1.5\nfailures = 0.1\nhandshakes = 8\nflaps = 5\n\
          table_fill = 0.9\nlate = \"2s\"\n\
          [[alerts.webhook]]\nurl = \"https://alerts.example/hook\"\nheaders = [\"X-Scope: edge\"]\n\
          bearer_token_file = \"token\"\nsend_resolved = false\ntimeout = \"3s\"\n\
@@ -30,6 +30,7 @@ fn all_of_it() {
     let alerts = config.unwrap().config.alerts;
     assert_eq!(alerts.playbook.as_deref(), Some("https://wiki.example/lb/"));
     assert_eq!(alerts.raise_after, Some(Duration::from_secs(1)));
+    assert_eq!(alerts.lately, Duration::from_mins(1));
     assert_eq!((alerts.flaps, alerts.reminder), (5, Duration::from_hours(2)));
     let webhook = &alerts.webhooks[0];
     assert_eq!(webhook.endpoint.headers, [("X-Scope".to_owned(), "edge".to_owned())]);
