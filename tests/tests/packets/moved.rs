@@ -19,8 +19,7 @@ use crate::{
 
 const TABLE: u32 = 251;
 const BACKENDS: u8 = 3;
-const MODES: [Mode; 4] =
-    [Mode::Dsr, Mode::Ipip(Family::V4), Mode::Ipip(Family::V6), Mode::Gue(Family::V4)];
+const MODES: [Mode; 2] = [Mode::Dsr, Mode::Gue(Family::V6)];
 
 /// An edge with services of this scheduler's number, in this mode.
 fn edge(mode: Mode, number: u32) -> Harness {
@@ -109,7 +108,6 @@ fn nothing_else_goes_on() {
         edge(Mode::Nat, scheduler::MAGLEV),
         edge(Mode::Dsr, scheduler::ROUND_ROBIN),
         edge(Mode::Dsr, scheduler::SOURCE_HASH),
-        edge(Mode::Ipip(Family::V4), scheduler::RANDOM),
     ];
     for harness in others {
         for kind in [TCP4, TCP6] {
