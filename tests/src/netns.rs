@@ -19,6 +19,7 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -30,6 +31,8 @@ use rustix::{
 };
 
 const NAMESPACES: &str = "/run/netns";
+/// Ticks a second in `/proc`, the same on every architecture that the program runs on.
+const USER_HZ: u64 = 100;
 const BPFFS: &str = "/sys/fs/bpf";
 const PREFIX: &str = "evk-";
 
@@ -88,6 +91,13 @@ impl Namespace {
         command.arg(format!("--net={}", self.path().display())).arg("--").arg(program);
         command.stdin(Stdio::null());
         command
+    }
+
+    /// Processor time that the namespace's processes took so far, with that of children of theirs that ended.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let own = fs::metadata(Path::new(NAMESPACES).join(&self.name))?;
+        let ticks = processes_in(own.dev(), own.ino()).into_iter().filter_map(ticks).sum::<u64>();
+        Ok(Duration::from_millis(ticks * 1000 / USER_HZ))
     }
 
     /// Runs `work` on a thread of this process that has entered the namespace. Sockets made
@@ -333,6 +343,22 @@ fn processes_in(device: u64, inode: u64) -> Vec<Pid> {
         })
         .filter_map(Pid::from_raw)
         .collect()
+}
+
+/// Ticks that a process and its children that ended took: utime, stime, cutime and cstime of
+/// `/proc/PID/stat` (`proc_pid_stat(5)`).
+fn ticks(process: Pid) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", process.as_raw_nonzero())).ok()?;
+    // The name before may hold anything, brackets too.
+    let (_, fields) = stat.rsplit_once(')')?;
+    Some(
+        fields
+            .split_whitespace()
+            .skip(11)
+            .take(4)
+            .filter_map(|field| field.parse::<u64>().ok())
+            .sum(),
+    )
 }
 
 #[cfg(test)]

@@ -17,6 +17,10 @@ use evenkeel_tests::{
 
 /// Where the daemon serves it unless the configuration says otherwise.
 const URL: &str = "http://127.0.0.1:9650/";
+/// An alert rises and clears in a moment rather than in half a minute.
+const QUICK: &str = "\n[alerts]\nraise_after = \"1s\"\nclear_after = \"2s\"\n";
+/// The alert of a server that was killed.
+const DOWN: &str = "[data-alert=\"backend-down/web/web-02\"]";
 /// More than are opened at first.
 const MANY: u16 = 40;
 
@@ -63,10 +67,10 @@ fn assert_accessible(page: &mut Browser, what: &str) {
 
 #[test]
 fn what_happens_is_seen_without_loading_the_page_again() {
-    let settings = |lab: &Lab| {
-        Settings::new(lab).with(Service::web("web", Family::V4).backends(lab).probed(HTTP_PROBE))
-    };
-    let mut stage = Stage::new(Wiring::Switched, 3, settings).unwrap();
+    let lab = Lab::new(Wiring::Switched, 3).unwrap();
+    let web = Service::web("web", Family::V4).backends(&lab).probed(HTTP_PROBE);
+    let text = format!("{}{QUICK}", Settings::new(&lab).with(web));
+    let mut stage = Stage::on_text(lab, &text).unwrap();
     let mut page = look(&stage.lab);
     page.evaluate("window.neverLoadedAgain = true").unwrap();
     for backend in ["web-01", "web-02", "web-03"] {
@@ -110,10 +114,32 @@ fn a_crash_is_seen(page: &mut Browser, stage: &mut Stage) {
     // What a screen reader is told.
     await_text(page, "#polite", "web\\/web-02 is out");
     await_text(page, ".event[data-kind=health]", "web\\/web-02");
+    its_alert_says_what_to_do(page);
     page.picture("down").unwrap();
     let host = &stage.lab.backends[1];
     stage.nginx[1].launch(host).unwrap();
     await_state(page, "web-02", "active");
+    page.until("its alert is over", &format!("{} === null", first(DOWN))).unwrap();
+    page.until("nothing is wrong", &format!("!{}.hidden", first("#alerts-none"))).unwrap();
+    await_text(page, "#polite", "cleared: backend web\\/web-02 is down");
+    await_text(page, ".event[data-kind=alert-cleared]", "web\\/web-02");
+    page.picture("up-again").unwrap();
+}
+
+/// The alert of a server that is down, as the daemon raised it: how bad, since when, by which facts, and the page
+/// that says what to do.
+fn its_alert_says_what_to_do(page: &mut Browser) {
+    await_text(page, DOWN, "backend web\\/web-02 is down: ");
+    assert_eq!(page.evaluate(&format!("{}.dataset.severity", first(DOWN))).unwrap(), "warning");
+    await_text(page, &format!("{DOWN} .alert-since"), "^since \\d\\d:\\d\\d:\\d\\d, for \\d+s$");
+    await_text(page, &format!("{DOWN} .alert-evidence"), "^open \\d+, reason .*refused");
+    await_text(page, "#polite", "warning alert: backend web\\/web-02 is down");
+    await_text(page, ".event[data-kind=alert-raised]", "web\\/web-02");
+    // What the link leads to is the page of this alert, which the daemon carries with it.
+    let link = first(&format!("{DOWN} .alert-page a"));
+    let led = format!("fetch({link}.href).then((answer) => answer.text())");
+    let led = page.evaluate(&led).unwrap();
+    assert!(led.as_str().unwrap().contains("# backend-down\n"), "{led}");
 }
 
 fn a_drain_is_seen(page: &mut Browser, balancer: &Balancer) {

@@ -1,5 +1,6 @@
 //! That the documentation holds together: every page is in the book, every link leads somewhere, every
-//! alert has its page of the playbook. What is in the reference is compared by `lb-user`'s own tests.
+//! alert has its page of the playbook, what commands are shown to print has the layout that they print. What is
+//! in the reference is compared by `lb-user`'s own tests.
 
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail it, like the test")]
 
@@ -10,6 +11,11 @@ use std::{
 };
 
 use evenkeel::alerts::catalogue;
+use evenkeel_tests::{
+    settings::{Service, Settings},
+    stage::Stage,
+    topology::{Family, Wiring},
+};
 
 /// What each page of the playbook says, in this order.
 const HEADINGS: [&str; 5] =
@@ -250,4 +256,91 @@ fn commands_of_the_pages_are_commands_of_the_program() {
     }
     assert!(seen > 50, "only {seen} commands were found");
     assert!(unknown.is_empty(), "no such commands: {unknown:#?}");
+}
+
+/// The lines between fences that are shown of a terminal: those of commands, and what they print.
+fn terminals(text: &str) -> Vec<Vec<&str>> {
+    let blocks = text.split("```console\n").skip(1);
+    blocks.map(|block| block.split("\n```").next().unwrap().lines().collect()).collect()
+}
+
+/// A table's heads, if a line is such: capital words, some blanks apart.
+fn heads(line: &str) -> Option<Vec<&str>> {
+    let heads: Vec<_> = line.split("  ").map(str::trim).filter(|head| !head.is_empty()).collect();
+    let is_head = |head: &&str| {
+        head.len() > 2 && head.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b' ' | b'/'))
+    };
+    (heads.len() > 1 && heads.iter().all(is_head)).then_some(heads)
+}
+
+#[test]
+fn tables_are_shown_with_the_columns_that_they_have() {
+    let web = |name: &str, port, lab: &_| {
+        Service::web(name, Family::V4).at_port(port).backends(lab).line("expected_connections = 10")
+    };
+    let stage = Stage::new(Wiring::Switched, 2, |lab| {
+        Settings::new(lab).with(web("web", 80, lab)).with(web("api", 81, lab))
+    });
+    let stage = stage.unwrap();
+    let mut known = BTreeSet::new();
+    let note = |known: &mut BTreeSet<String>, command: &[&str]| {
+        let printed = stage.balancer.cli(command).unwrap().success().unwrap();
+        let found: Vec<_> =
+            printed.lines().filter_map(heads).map(|heads| heads.join(" ")).collect();
+        assert!(!found.is_empty(), "{command:?} prints no table: {printed}");
+        known.extend(found);
+    };
+    let drain = ["backend", "drain", "api/web-02", "--for", "1h", "--reason", "a new disk"];
+    let commands: [&[&str]; 9] = [
+        &["status"],
+        &["status", "-o", "wide"],
+        &["counters"],
+        &["counters", "-o", "wide"],
+        &["connections", "list"],
+        &["connections", "list", "-o", "wide"],
+        &["connections", "count", "--by", "client"],
+        &["connections", "count", "--by", "state"],
+        &["history"],
+    ];
+    // With and without somebody whose reason is to be told.
+    for command in commands {
+        note(&mut known, command);
+    }
+    stage.balancer.cli(&drain).unwrap().success().unwrap();
+    for command in commands {
+        note(&mut known, command);
+    }
+    let mut verify = stage.balancer.command(&["verify", "--connections", "200"]);
+    verify.arg(stage.balancer.config_path());
+    let verified = String::from_utf8(verify.output().unwrap().stdout).unwrap();
+    known.extend(verified.lines().filter_map(heads).map(|heads| heads.join(" ")));
+
+    let mut texts = pages();
+    texts.insert("README.md".into(), fs::read_to_string(root().join("README.md")).unwrap());
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for (page, text) in &texts {
+        for lines in terminals(text) {
+            for heads in lines.iter().filter_map(|line| heads(line)) {
+                seen += 1;
+                if !known.contains(&heads.join(" ")) {
+                    wrong.push(format!("{}: {}", page.display(), heads.join("  ")));
+                }
+            }
+            wrong.extend(status_is_whole(&lines).map(|what| format!("{}: {what}", page.display())));
+        }
+    }
+    assert!(seen > 15, "only {seen} tables were found");
+    assert!(wrong.is_empty(), "no command prints that: {wrong:#?}\n{known:#?}");
+}
+
+/// Says what is wrong with a block in which `evenkeel status` is shown: its first line is the verdict, its second
+/// one says which daemon it is. A command alone shows nothing.
+fn status_is_whole(lines: &[&str]) -> Option<String> {
+    let at =
+        lines.iter().position(|line| line.strip_prefix(['#', '$']) == Some(" evenkeel status"))?;
+    let mut shown = lines[at + 1..].iter().take_while(|line| !line.starts_with("# "));
+    let verdict = shown.next().filter(|line| !line.starts_with("evenkeel: "))?;
+    let daemon = shown.next().copied().unwrap_or_default();
+    let is_whole = verdict.contains("active") && daemon.starts_with("evenkeel 0.");
+    (!is_whole).then(|| format!("`evenkeel status` does not begin like that: {verdict}"))
 }

@@ -13,6 +13,7 @@ mod docs;
 mod fuzz;
 mod host;
 mod setup;
+mod simulate;
 mod steps;
 mod test;
 mod vm;
@@ -71,6 +72,8 @@ enum Verb {
     Bench(bench::Options),
     /// Send millions of broken frames and random sequences through the program; needs root.
     Fuzz(fuzz::Options),
+    /// Simulate a fleet of edges whose edges and backends fail, and draw what breaks for the documentation.
+    Simulate(simulate::Options),
     /// Boot other kernels and balance real traffic there; needs root.
     Vm(vm::Options),
     /// What `vm` runs inside the virtual machine.
@@ -103,6 +106,7 @@ fn run(verb: &Verb) -> Result<()> {
         Verb::DemoShop { name } => demo::shop(name),
         Verb::Bench(options) => bench::run(options),
         Verb::Fuzz(options) => fuzz::run(options),
+        Verb::Simulate(options) => simulate::run(options),
         Verb::Vm(options) => vm::run(options),
         Verb::VmGuest { scenarios } => vm::run_guest(scenarios),
     }

@@ -57,12 +57,55 @@ impl Audit {
     }
 }
 
+/// What a look does next. With tens of thousands of backends each turn takes tens of milliseconds: whoever waits
+/// for the controller is answered in between.
+#[derive(Debug, Default)]
+pub enum Turn {
+    /// Reads the counters, and follows what they say.
+    #[default]
+    Counters,
+    /// Compares the tables with what was written, having read these counters.
+    Tables(Seen),
+    /// Judges what may be an alert.
+    Alerts(Seen),
+}
+
+/// What a look saw.
+#[derive(Debug)]
+pub struct Seen {
+    counters: HashMap<BackendId, BackendCounters>,
+    /// The time that its turns took so far.
+    took: Duration,
+}
+
 impl Controller {
-    /// Looks, and follows what it sees. Returns when to look again.
+    /// Takes a turn of a look. Returns when the next one is due: at once, until the look is over.
     pub(super) fn look(&mut self) -> Instant {
         let began = Instant::now();
-        let late = began.saturating_duration_since(self.look_due);
-        self.look_late = self.look_late.max(late);
+        match std::mem::take(&mut self.turn) {
+            Turn::Counters => {
+                let late = began.saturating_duration_since(self.look_due);
+                self.look_late = self.look_late.max(late);
+                let counters = self.look_at_counters(began);
+                self.turn = Turn::Tables(Seen { counters, took: began.elapsed() });
+            }
+            Turn::Tables(seen) => {
+                self.compare(began);
+                self.check_pins(began);
+                self.turn = Turn::Alerts(Seen { took: seen.took + began.elapsed(), ..seen });
+            }
+            Turn::Alerts(seen) => {
+                self.note_alerts(&seen.counters, began);
+                let took = seen.took + began.elapsed();
+                self.look_due = Instant::now() + (took * DUTY).clamp(PAUSE, LONGEST_PAUSE);
+                return self.look_due;
+            }
+        }
+        Instant::now()
+    }
+
+    /// Notes what came, takes out whose connections fail, and brings back whose time is up.
+    fn look_at_counters(&mut self, began: Instant) -> HashMap<BackendId, BackendCounters> {
         let last = std::mem::replace(&mut self.last_look, began);
         let counters = self.read_counters();
         let opened = counters.iter().map(|(id, raw)| (*id, raw.opened)).collect();
@@ -82,12 +125,8 @@ impl Controller {
         }
         self.condition.settle(&self.loaded.config, began);
         self.remind(began);
-        self.compare(began);
-        self.check_pins(began);
         self.announce(began);
-        self.note_alerts(&counters, began);
-        self.look_due = Instant::now() + (began.elapsed() * DUTY).clamp(PAUSE, LONGEST_PAUSE);
-        self.look_due
+        counters
     }
 
     fn read_counters(&self) -> HashMap<BackendId, BackendCounters> {

@@ -157,6 +157,7 @@ pub struct Controller {
     windows: windows::Windows,
     pulse: pulse::Pulse,
     clock: Clock,
+    turn: look::Turn,
     last_look: Instant,
     /// When the next look is due, and how late one was since the last facts.
     look_due: Instant,
@@ -248,6 +249,7 @@ impl Controller {
             windows: windows::Windows::default(),
             pulse: pulse::Pulse::default(),
             clock,
+            turn: look::Turn::default(),
             last_look: Instant::now(),
             look_due: Instant::now(),
             look_late: Duration::ZERO,

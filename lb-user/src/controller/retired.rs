@@ -45,29 +45,38 @@ impl Controller {
         }
         self.say_what_is_lost();
         self.note_host();
-        let before = |since: &Instant| *since < swept.began;
-        let mut freed = self.applier.held().clone();
-        for (id, since) in &self.retired.services {
-            if before(since) && !swept.census.by_service.contains_key(id) {
-                freed.services.remove(id);
-            }
+        let (census, began) = (&swept.census, swept.began);
+        let services = over(&self.retired.services, began, |id| census.by_service.contains_key(id));
+        let backends = over(&self.retired.backends, began, |id| census.by_backend.contains_key(id));
+        // To copy all tables for nothing would take long where they are large.
+        if services.is_empty() && backends.is_empty() {
+            return;
         }
-        for (id, since) in &self.retired.backends {
-            if before(since)
-                && !swept.census.by_backend.contains_key(id)
-                && let Some(entry) = freed.backends.remove(id)
-            {
+        let mut freed = self.applier.held().clone();
+        for id in &services {
+            freed.services.remove(id);
+        }
+        for id in &backends {
+            if let Some(entry) = freed.backends.remove(id) {
                 info!(backend = entry.label(), "removed backend has no connection left");
             }
         }
-        if freed != *self.applier.held() {
-            if let Err(error) = self.applier.apply(&freed) {
-                error!("the data path is behind: {error:#}");
-            }
-            let held = self.applier.held();
-            self.retired.services.retain(|id, _| held.services.contains_key(id));
-            self.retired.backends.retain(|id, _| held.backends.contains_key(id));
-            self.follow_configuration();
+        if let Err(error) = self.applier.apply(&freed) {
+            error!("the data path is behind: {error:#}");
         }
+        let held = self.applier.held();
+        self.retired.services.retain(|id, _| held.services.contains_key(id));
+        self.retired.backends.retain(|id, _| held.backends.contains_key(id));
+        self.follow_configuration();
     }
+}
+
+/// The ids that were retired before a walk began that found no entry of theirs.
+fn over<I: Copy>(
+    retired: &HashMap<I, Instant>,
+    began: Instant,
+    is_used: impl Fn(&I) -> bool,
+) -> Vec<I> {
+    let over = retired.iter().filter(|(id, since)| **since < began && !is_used(id));
+    over.map(|(id, _)| *id).collect()
 }

@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
     os::fd::AsFd as _,
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -336,10 +336,14 @@ fn end_all<A: Address>(
     idle.clear();
 }
 
-/// Held while the `expire` program ends connections. It keeps a key in its CPU's scratch value from a look-up
-/// to the removal; before Linux 6.11 a test-run only keeps its thread on its CPU (`migrate_disable`), so that on a
-/// preemptible kernel another thread's run could come in between: the sweep, a cut and a flush each have one.
-static TURN: Mutex<()> = Mutex::new(());
+/// The turn to run a program that works in its CPU's scratch value for requests: `expire` keeps a key there from a
+/// look-up to the removal, `explain` the flow that is asked about. Before Linux 6.11 a test-run only keeps its thread
+/// on its CPU (`migrate_disable`), so that on a preemptible kernel another thread's run could come in between: the
+/// sweep, a cut, a flush and a question each have one.
+pub fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Sends one request to the `expire` program; returns how many connections it ended, or how many entries
 /// it changed.
@@ -352,7 +356,7 @@ pub(super) fn end<A: Address>(
     let header = ExpireHeader { count, ..order };
     let mut request = bytemuck::bytes_of(&header).to_vec();
     request.extend_from_slice(bytemuck::cast_slice(candidates));
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn();
     let options = TestRunOptions { data_in: Some(&request), ..TestRunOptions::new() };
     let result = expire.test_run(options).context("run the expire program")?;
     Ok(result.return_value)

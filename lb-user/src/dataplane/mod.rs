@@ -24,7 +24,7 @@ use lb_common::counters::BackendCounters;
 
 pub use self::{
     browse::{Connection, Stage},
-    connections::{Census, ConnectionTable, Lifetimes, Timing},
+    connections::{Census, ConnectionTable, Lifetimes, Timing, turn},
     kernel::Kernel,
     maps::Maps,
     pod::Raw,

@@ -56,7 +56,14 @@ fn unreachable(subject: String, address: IpAddr, unresolved: &Unresolved) -> Fin
     // These say what to do after a semicolon.
     let text = unresolved.to_string();
     match text.split_once("; ") {
-        Some((what, remedy)) => found(format!("{address}: {what}")).remedy(remedy),
+        Some((what, remedy)) => {
+            let message = match unresolved {
+                // This one names whom it is about.
+                Unresolved::NoNeighbour { gateway, .. } if *gateway == address => what.to_owned(),
+                _ => format!("{address}: {what}"),
+            };
+            found(message).remedy(remedy)
+        }
         None => found(format!("{address}: {text}")).remedy(format!("see `ip route get {address}`")),
     }
 }
@@ -185,7 +192,15 @@ pub mod tests {
             interface: "back".to_owned(),
         };
         let web = || "web/web-01".to_owned();
+        let told = |way: Way| check(&config(""), &ways(way), &both)[0].message.clone();
+        assert!(told(Err(silent.clone())).starts_with("10.0.0.11 does not answer on back"));
         assert_eq!(judge("", Err(silent), &both), (Level::Problem, "next-hop", web()));
+        let router = Unresolved::NoNeighbour {
+            gateway: "10.0.0.1".parse().unwrap(),
+            interface: "back".to_owned(),
+        };
+        let behind = "on the way to 10.0.0.11, 10.0.0.1 does not answer on back";
+        assert!(told(Err(router)).starts_with(behind));
         assert_eq!(judge("", Err(Unresolved::InterfaceGone(7)), &both).0, Level::Problem);
         assert_eq!(judge("", way(1500), &["front"]), (Level::Problem, "way-back", web()));
         let dsr = "forwarding = \"dsr\"";

@@ -11,12 +11,12 @@ use super::{
     Pins,
     load::{OBJECT, pinned_version, xdp, xdp_mut},
 };
-use crate::dataplane::{Maps, layout::MAPS};
+use crate::dataplane::{Maps, layout::MAPS, turn};
 
 /// The `explain` program over the maps of a data path.
 pub struct Explain {
     pins: Pins,
-    /// The object, once it is loaded. One question at a time: they share the program's room to work in.
+    /// The object, once it is loaded.
     object: Mutex<Option<Ebpf>>,
 }
 
@@ -38,7 +38,9 @@ impl Explain {
             Some(object) => object,
             none => none.insert(self.load()?),
         };
-        ask(xdp(object, EXPLAIN_PROGRAM)?)
+        let program = xdp(object, EXPLAIN_PROGRAM)?;
+        let _turn = turn();
+        ask(program)
     }
 
     fn load(&self) -> Result<Ebpf> {

@@ -2,13 +2,15 @@
 //! watched in a browser's place and in a terminal, and its connections are listed, all at once.
 //!
 //! Turns are taken there and back in every round. Those who look on run on the machine's processors, too, beside
-//! client, edge and servers: what they take from these is counted against them.
+//! client, edge and servers: what they take from these is counted against them. Because a few per cent drown in the
+//! noise of such a machine, the processor time of the edge's processes is told, too: of the controller alone, and of it
+//! with those who look on.
 
 use std::{
     fmt,
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -40,10 +42,19 @@ pub struct Observers {
     runs: Vec<Run>,
 }
 
-/// One way to use connections: requests a second alone and looked on, round by round.
+/// One way to use connections: a turn alone and one looked on, round by round.
 struct Run {
     name: &'static str,
-    rounds: Vec<(f64, f64)>,
+    rounds: Vec<(Turn, Turn)>,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy)]
+struct Turn {
+    /// Requests a second.
+    requests: f64,
+    /// Processor time of the edge's processes, in seconds a second.
+    edge: f64,
 }
 
 /// Those who look on; they end when this is dropped.
@@ -84,15 +95,18 @@ pub fn measure(quick: bool) -> Result<Observers> {
     Ok(Observers { load, runs })
 }
 
-/// Requests a second.
-fn ask(stage: &Stage, wrk: Wrk) -> Result<f64> {
+fn ask(stage: &Stage, wrk: Wrk) -> Result<Turn> {
+    let edge = &stage.lab.edge.namespace;
+    let (before, began) = (edge.processor_time()?, Instant::now());
     let summary: Summary = wrk.run(stage.client(), Family::V4.service(80))?;
+    let took = edge.processor_time()?.saturating_sub(before);
     summary.flawless()?;
     stage.nginx.iter().try_for_each(evenkeel_tests::servers::Nginx::forget)?;
-    Ok(summary.per_second)
+    let edge = took.as_secs_f64() / began.elapsed().as_secs_f64();
+    Ok(Turn { requests: summary.per_second, edge })
 }
 
-fn watched(stage: &Stage, wrk: Wrk) -> Result<f64> {
+fn watched(stage: &Stage, wrk: Wrk) -> Result<Turn> {
     let crowd = Crowd::gather(stage)?;
     let seen = ask(stage, wrk)?;
     crowd.is_there()?;
@@ -164,14 +178,25 @@ impl Drop for Terminal {
 
 impl Run {
     fn ratio(&self) -> Spread {
-        Spread::of(self.rounds.iter().map(|(alone, watched)| watched / alone))
+        Spread::of(self.rounds.iter().map(|(alone, watched)| watched.requests / alone.requests))
+    }
+
+    /// The median of something over the turns alone, and over those looked on.
+    fn medians(&self, of: impl Fn(&Turn) -> f64) -> (f64, f64) {
+        let alone = Spread::of(self.rounds.iter().map(|(alone, _)| of(alone))).median;
+        (alone, Spread::of(self.rounds.iter().map(|(_, watched)| of(watched))).median)
     }
 }
 
 impl Observers {
     /// As JSON.
     pub fn json(&self) -> Value {
-        let run = |run: &Run| json!({ "name": run.name, "ratio": run.ratio().json(), "rounds": run.rounds });
+        let run = |run: &Run| {
+            let turn = |turn: &Turn| json!({ "requests": turn.requests, "edge": turn.edge });
+            let rounds = run.rounds.iter().map(|(alone, watched)| [turn(alone), turn(watched)]);
+            let rounds: Vec<_> = rounds.collect();
+            json!({ "name": run.name, "ratio": run.ratio().json(), "rounds": rounds })
+        };
         json!({
             "target": TARGET, "seconds": self.load.as_secs_f64(),
             "runs": self.runs.iter().map(run).collect::<Vec<_>>(),
@@ -190,11 +215,12 @@ impl fmt::Display for Observers {
         )?;
         for run in &self.runs {
             let Spread { median, least, most } = run.ratio();
-            let alone = Spread::of(run.rounds.iter().map(|(alone, _)| *alone)).median;
-            let watched = Spread::of(run.rounds.iter().map(|(_, watched)| *watched)).median;
+            let (alone, watched) = run.medians(|turn| turn.requests);
+            let (daemon, crowd) = run.medians(|turn| turn.edge * 100.0);
             write!(
                 f,
-                "\n{:26} {alone:>8.0} alone {watched:>8.0} looked on, ratio {median:.3} ({least:.3}-{most:.3})",
+                "\n{:26} {alone:>8.0} alone {watched:>8.0} looked on, ratio {median:.3} ({least:.3}-{most:.3}); \
+                 the edge's processes {daemon:.1} % of a core alone, {crowd:.1} % looked on",
                 run.name
             )?;
         }
