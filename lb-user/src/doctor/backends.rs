@@ -60,6 +60,7 @@ fn unreachable(subject: String, address: IpAddr, unresolved: &Unresolved) -> Fin
             let message = match unresolved {
                 // This one names whom it is about.
                 Unresolved::NoNeighbour { gateway, .. } if *gateway == address => what.to_owned(),
+                Unresolved::NoNeighbour { .. } => format!("on the way to {address}, {what}"),
                 _ => format!("{address}: {what}"),
             };
             found(message).remedy(remedy)
