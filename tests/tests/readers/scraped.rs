@@ -154,12 +154,13 @@ fn prometheus_takes_every_metric() {
 
     let names = ask(&stage, "label/__name__/values").unwrap();
     let names: BTreeSet<String> = serde_json::from_value(names).unwrap();
-    // Only where a backend has a maximum, a probe has passed, or there are alerts and who is told.
+    // Only where a backend has a maximum, a probe has passed, there are alerts and who is told, or is announced.
     let absent = [
         "evenkeel_backend_max_connections",
         "evenkeel_backend_probe_seconds",
         "evenkeel_alert",
         "evenkeel_alert_deliveries_total",
+        "evenkeel_announced",
     ];
     let known = ask(&stage, "metadata").unwrap();
     for metric in METRICS {
