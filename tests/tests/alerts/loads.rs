@@ -4,8 +4,7 @@
 use anyhow::ensure;
 use evenkeel_tests::{
     http::Connection,
-    load::requests,
-    load::{Load, Pattern},
+    load::{Load, Pattern, requests},
     netns::succeeded,
     settings::{Service, Settings},
     stage::Stage,
