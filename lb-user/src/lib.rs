@@ -21,6 +21,7 @@ pub mod daemon;
 pub mod dataplane;
 pub mod decap;
 pub mod doctor;
+mod document;
 pub mod events;
 pub mod explain;
 pub mod health;

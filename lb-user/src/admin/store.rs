@@ -1,22 +1,18 @@
 //! The exceptions on disk: a file in the state directory, replaced whole or not at all.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
 use super::{Exception, Exceptions, NodeDrain};
-use crate::config::write_atomically;
+use crate::document;
 
 /// The file's format.
 const VERSION: u32 = 1;
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Document {
-    version: u32,
     exceptions: Vec<Exception>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     node: Option<NodeDrain>,
@@ -34,18 +30,8 @@ pub fn path(state_dir: &Path) -> PathBuf {
 ///
 /// Where the file cannot be read, or is not ours.
 pub fn read(state_dir: &Path) -> Result<Exceptions> {
-    let path = path(state_dir);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Exceptions::default()),
-        text => text.with_context(|| format!("read {}", path.display()))?,
-    };
-    let Document { version, exceptions, node } = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not a list of exceptions", path.display()))?;
-    anyhow::ensure!(
-        version == VERSION,
-        "{} is of version {version}, and this daemon knows version {VERSION}",
-        path.display()
-    );
+    let known = document::read(&path(state_dir), "a list of exceptions", VERSION)?;
+    let Document { exceptions, node } = known.unwrap_or_default();
     let mut known: Exceptions = exceptions.into_iter().collect();
     known.node = node;
     Ok(known)
@@ -62,8 +48,9 @@ pub fn recover(state_dir: &Path) -> Result<(Exceptions, Option<String>)> {
         Ok(exceptions) => return Ok((exceptions, None)),
         Err(error) => error,
     };
-    let (path, aside) = (path(state_dir), state_dir.join("exceptions.json.unreadable"));
-    fs::rename(&path, &aside).with_context(|| format!("put {} aside", path.display()))?;
+    let path = path(state_dir);
+    let aside =
+        document::put_aside(&path).with_context(|| format!("put {} aside", path.display()))?;
     let told = format!(
         "{error:#}; it is now {}, and every backend is ready: take out again what has to stay out",
         aside.display()
@@ -78,14 +65,13 @@ pub fn recover(state_dir: &Path) -> Result<(Exceptions, Option<String>)> {
 /// Names the step that failed; the old file is then as it was.
 pub fn write(state_dir: &Path, exceptions: &Exceptions) -> Result<()> {
     let (all, node) = (exceptions.iter().cloned().collect(), exceptions.node.clone());
-    let document = Document { version: VERSION, exceptions: all, node };
-    let mut text = serde_json::to_string_pretty(&document)?;
-    text.push('\n');
-    write_atomically(&path(state_dir), &text)
+    document::write(&path(state_dir), VERSION, &Document { exceptions: all, node })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use std::time::{Duration, SystemTime};
 
     use super::*;

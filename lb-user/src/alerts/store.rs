@@ -6,7 +6,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
@@ -17,7 +16,7 @@ use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::{api::model::Alert, config::write_atomically};
+use crate::{api::model::Alert, document};
 
 /// The file's format.
 const VERSION: u32 = 1;
@@ -29,7 +28,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// What is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Document {
-    version: u32,
     /// Those that are raised, the most severe first.
     pub(super) raised: Vec<Alert>,
     /// What each target has yet to be told, the oldest first. A target that is not here is a new one.
@@ -39,7 +37,7 @@ pub(super) struct Document {
 impl Document {
     pub(super) fn new(mut raised: Vec<Alert>, targets: BTreeMap<String, Vec<Alert>>) -> Self {
         raised.truncate(MOST);
-        Self { version: VERSION, raised, targets }
+        Self { raised, targets }
     }
 }
 
@@ -49,34 +47,16 @@ pub fn path(state_dir: &Path) -> PathBuf {
     state_dir.join("alerts.json")
 }
 
-/// Reads the file; nothing where there is none yet.
-fn read(path: &Path) -> Result<Document> {
-    let text = match fs::read_to_string(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Document::default()),
-        text => text.with_context(|| format!("read {}", path.display()))?,
-    };
-    let document: Document = serde_json::from_str(&text)
-        .with_context(|| format!("{} is not a list of alerts", path.display()))?;
-    anyhow::ensure!(
-        document.version == VERSION,
-        "{} is of version {}, and this daemon knows version {VERSION}",
-        path.display(),
-        document.version
-    );
-    Ok(document)
-}
-
 /// Reads the alerts of a daemon that starts. What cannot be understood is put aside and told, and keeps
 /// nothing from starting.
 pub(super) fn recover(state_dir: &Path) -> (Document, Option<String>) {
     let path = path(state_dir);
-    let error = match read(&path) {
-        Ok(document) => return (document, None),
+    let error = match document::read(&path, "a list of alerts", VERSION) {
+        Ok(known) => return (known.unwrap_or_default(), None),
         Err(error) => error,
     };
-    let aside = state_dir.join("alerts.json.unreadable");
-    let now = match fs::rename(&path, &aside) {
-        Ok(()) => format!("it is now {}", aside.display()),
+    let now = match document::put_aside(&path) {
+        Ok(aside) => format!("it is now {}", aside.display()),
         Err(error) => format!("it cannot be put aside ({error}) and is written anew"),
     };
     let told = format!("{error:#}; {now}, and alerts whose cause goes on rise again");
@@ -148,11 +128,10 @@ fn write(shared: &Shared, path: &Path) {
         let waits = |desk: &mut Desk| desk.next.is_none() && !desk.is_closing;
         let desk = shared.news.wait_while(shared.lock(), waits);
         let mut desk = desk.unwrap_or_else(PoisonError::into_inner);
-        let Some(document) = desk.next.take() else { return };
+        let Some(content) = desk.next.take() else { return };
         desk.is_writing = true;
         drop(desk);
-        let text = serde_json::to_string(&document).map_err(anyhow::Error::from);
-        let written = text.and_then(|text| write_atomically(path, &(text + "\n")));
+        let written = document::write(path, VERSION, &content);
         let mut desk = shared.lock();
         desk.is_writing = false;
         if let Err(error) = written {
@@ -160,7 +139,7 @@ fn write(shared: &Shared, path: &Path) {
                 warn!("a restart would forget which alerts are raised: {error:#}");
             }
             fails = true;
-            desk.next.get_or_insert(document);
+            desk.next.get_or_insert(content);
             if desk.is_closing {
                 return;
             }
@@ -178,6 +157,8 @@ fn write(shared: &Shared, path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::{super::deliver::tests::alert, *};
 
     fn document() -> Document {

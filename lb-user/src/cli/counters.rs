@@ -6,9 +6,10 @@ use std::{
 };
 
 use anyhow::Result;
+use clap::Args;
 use comfy_table::Cell;
 
-use super::{CountersArgs, Output, Usage, output, place::Place};
+use super::{Format, Output, Usage, output, place::Place};
 use crate::api::{
     Client,
     model::{BackendCounters, Counters, Failures},
@@ -16,6 +17,23 @@ use crate::api::{
 
 /// The time between two readings that a rate is taken from.
 const RATE_WINDOW: Duration = Duration::from_secs(1);
+
+#[derive(Args, Debug)]
+pub struct CountersArgs {
+    /// Only this service, or this backend of it
+    #[arg(value_name = "SERVICE[/BACKEND]")]
+    filter: Option<String>,
+    /// Show them again every so many seconds, until Ctrl-C
+    ///
+    /// On a terminal they are shown in place; elsewhere, and as JSON, one after the other.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]
+    watch: Option<f64>,
+    /// Show the change per second instead of the sums
+    #[arg(long)]
+    rate: bool,
+    #[command(flatten)]
+    format: Format,
+}
 
 /// Shows the counters as asked.
 pub async fn show(client: &Client, args: &CountersArgs) -> Result<()> {
@@ -50,6 +68,14 @@ pub async fn show(client: &Client, args: &CountersArgs) -> Result<()> {
         if !json && place.is_none() {
             output::print("\n")?;
         }
+    }
+}
+
+/// Seconds from one look to the next.
+pub(super) fn pause(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("it takes 0.1 to 86400 seconds".to_owned()),
     }
 }
 

@@ -110,7 +110,7 @@ enum Command {
     /// Writes commands of ExaBGP's text API to standard output, until ExaBGP ends it.
     Exabgp,
     /// Show what passed to and from each backend, and what became of every packet
-    Counters(CountersArgs),
+    Counters(counters::CountersArgs),
     /// Show what is wrong, since when, by which numbers, and where to read what to do
     ///
     /// The most severe comes first. The exit code is 0 whether there are alerts or not; `-o wide` has the
@@ -129,7 +129,7 @@ enum Command {
     /// keys, `q` quits. Only what changed is sent to the terminal.
     Top {
         /// Time between two readings
-        #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = pause)]
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = counters::pause)]
         interval: f64,
     },
     /// Tell which backend a client's next connection to a service gets, and why
@@ -356,23 +356,6 @@ enum Until {
     Active,
 }
 
-#[derive(Args, Debug)]
-struct CountersArgs {
-    /// Only this service, or this backend of it
-    #[arg(value_name = "SERVICE[/BACKEND]")]
-    filter: Option<String>,
-    /// Show them again every so many seconds, until Ctrl-C
-    ///
-    /// On a terminal they are shown in place; elsewhere, and as JSON, one after the other.
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "1", value_parser = pause)]
-    watch: Option<f64>,
-    /// Show the change per second instead of the sums
-    #[arg(long)]
-    rate: bool,
-    #[command(flatten)]
-    format: Format,
-}
-
 #[derive(Args, Clone, Copy, Debug)]
 struct Format {
     /// How to print
@@ -473,14 +456,6 @@ impl Cli {
         let result = runtime.block_on(asked);
         runtime.shutdown_background();
         result
-    }
-}
-
-/// Seconds from one look to the next.
-fn pause(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
-        _ => Err("it takes 0.1 to 86400 seconds".to_owned()),
     }
 }
 

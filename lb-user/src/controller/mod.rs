@@ -488,27 +488,4 @@ impl Controller {
         let targets = configured.map(|backend| backend.address.ip()).chain(retiring).collect();
         self.resolver.set_targets(targets);
     }
-
-    fn note_health(&mut self, change: health::Change<BackendKey>) {
-        let health::Change { key, from, to, reason, .. } = change;
-        if self
-            .loaded
-            .config
-            .service(&key.0)
-            .is_none_or(|service| service.backend(&key.1).is_none())
-        {
-            return;
-        }
-        let note = Note::new(Kind::Health, format!("backend is {to}, was {from}: {reason}"));
-        let note = note.backend(&key.0, &key.1).because(reason);
-        self.told.doubt(&key.0);
-        if to == Health::Down {
-            self.events.tell(note.warning());
-            self.has_failed(&key);
-        } else {
-            self.events.tell(note);
-        }
-        self.condition.note_change(&key);
-        self.condition.health.insert(key, to);
-    }
 }

@@ -1,14 +1,42 @@
-//! From the configuration's health checks to the probes that run and the agents that are asked.
+//! From the configuration's health checks to the probes that run and the agents that are asked, and what they judge.
 
 use std::net::SocketAddr;
 
+use super::Controller;
 use crate::{
     config::{Backend, Config, Probe, Service},
-    health::{AgentSpec, Health, ProbeKind, ProbeSpec},
+    events::{Kind, Note},
+    health::{self, AgentSpec, Health, ProbeKind, ProbeSpec},
 };
 
 /// A backend by the names of its service and itself.
 pub type BackendKey = (String, String);
+
+impl Controller {
+    /// Notes what a probe judged anew.
+    pub(super) fn note_health(&mut self, change: health::Change<BackendKey>) {
+        let health::Change { key, from, to, reason, .. } = change;
+        if self
+            .loaded
+            .config
+            .service(&key.0)
+            .is_none_or(|service| service.backend(&key.1).is_none())
+        {
+            return;
+        }
+        let note = Note::new(Kind::Health, format!("backend is {to}, was {from}: {reason}"));
+        let note = note.backend(&key.0, &key.1).because(reason);
+        self.told.doubt(&key.0);
+        if to == Health::Down {
+            self.events.tell(note.warning());
+            self.has_failed(&key);
+        } else {
+            self.events.tell(note);
+        }
+        self.condition.note_change(&key);
+        self.condition.health.insert(key, to);
+    }
+}
 
 /// The probes of a configuration, each with the health to begin with.
 pub fn wanted(

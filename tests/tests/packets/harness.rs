@@ -13,7 +13,7 @@ use std::{
 
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use evenkeel::{
-    config::{PortRange, PrefixLists},
+    config::PortRange,
     dataplane::{
         Census, ConnectionTable, Correction, Dataplane as _, Drift, Filter, Kernel, Lifetimes,
         Scope, Timing,
@@ -34,73 +34,17 @@ use lb_common::{
     counters::BackendCounters,
     explain::Answer,
     net::Hop,
-    service::{ServiceSettings, flags, forwarding},
+    service::{flags, forwarding},
 };
 
-use crate::world::{BACK, BACK_MAC, FIRST_PORT, KINDS, Kind, Link, PORTS, Way, backend_mac};
+pub use crate::setup::Setup;
+use crate::world::{BACK_MAC, FIRST_PORT, KINDS, Kind, Link, Way, backend_mac};
 
 /// XDP's action codes (include/uapi/linux/bpf.h).
 pub const XDP_DROP: u32 = 1;
 pub const XDP_PASS: u32 = 2;
 pub const XDP_TX: u32 = 3;
 pub const XDP_REDIRECT: u32 = 4;
-
-/// What the tables are filled with. Every kind has the same.
-#[derive(Clone, Debug)]
-pub struct Setup {
-    /// Connections that the tables hold.
-    pub connections: u32,
-    /// Weights of the backends.
-    pub weights: Vec<u8>,
-    /// How many source ports NAT has from [`FIRST_PORT`] on.
-    pub ports: u16,
-    /// How many source addresses NAT has.
-    pub sources: u8,
-    /// The interface towards the backends; zero: not known.
-    pub interface: u32,
-    /// MTU on the way to the backends; zero: not known.
-    pub mtu: u32,
-    /// Established connections that a backend takes at the most.
-    pub max_connections: Option<u32>,
-    /// How the services schedule, forward and guard themselves.
-    pub policy: Policy,
-    /// What the whole node does.
-    pub node: NodePolicy,
-    /// The tunnels' near end and far end's family: `None` for the service's own.
-    pub far_end: Option<Family>,
-    /// Places for unconfirmed connections.
-    pub unconfirmed: u32,
-    /// Clients that the tables remember.
-    pub clients: u32,
-    /// Prefixes that the tables hold.
-    pub prefixes: u32,
-    /// Whether the tables are pinned, as a daemon's are, so that questions can be put about them.
-    pub pinned: bool,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self {
-            connections: 1024,
-            weights: vec![1],
-            ports: PORTS,
-            sources: 1,
-            interface: BACK,
-            mtu: 0,
-            max_connections: None,
-            policy: Policy {
-                settings: ServiceSettings::default(),
-                prefixes: PrefixLists::default(),
-            },
-            node: NodePolicy::default(),
-            far_end: None,
-            unconfirmed: 1024,
-            clients: 1024,
-            prefixes: 1024,
-            pinned: false,
-        }
-    }
-}
 
 /// What became of a frame.
 #[derive(Clone, Debug)]
@@ -147,15 +91,6 @@ pub fn backend_id(kind: Kind, n: u8) -> BackendId {
 pub fn ring(kind: Kind, weights: &[u8]) -> Vec<BackendId> {
     let turns = (1..).zip(weights).flat_map(|(n, weight)| (0..*weight).map(move |_| n));
     turns.map(|n| backend_id(kind, n)).collect()
-}
-
-impl Setup {
-    /// The default, with settings changed.
-    pub fn settings(change: impl FnOnce(&mut ServiceSettings)) -> Self {
-        let mut setup = Self::default();
-        change(&mut setup.policy.settings);
-        setup
-    }
 }
 
 impl Harness {

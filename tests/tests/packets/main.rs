@@ -45,6 +45,8 @@ mod schedulers;
 #[cfg(test)]
 mod scheduling;
 #[cfg(test)]
+mod setup;
+#[cfg(test)]
 mod states;
 #[cfg(test)]
 mod strangers;
