@@ -1,5 +1,5 @@
-//! `cargo xtask setup`: finds the compiler for the XDP program, or installs one, and has the dashboard's charts
-//! fetched.
+//! `cargo xtask setup`: finds the compiler for the XDP program, or installs one, like the compiler of Protocol
+//! Buffers, and has the dashboard's charts fetched.
 //!
 //! What a complete toolchain is, the toolchain crate knows; here is how to come by one. Debian's road
 //! is taken where its packages exist and we are root, rustup's everywhere else.
@@ -32,6 +32,7 @@ pub(crate) fn run() -> Result<()> {
         Err(missing) => install(&shell, &missing)?,
     };
     let toolchain = add_clippy(&shell, toolchain);
+    ensure_protoc(&shell)?;
     println!("eBPF toolchain: {}", toolchain.describe());
     if !toolchain.lints_for_bpf() {
         println!("no clippy of the same release: the XDP program is linted for the host instead");
@@ -42,13 +43,25 @@ pub(crate) fn run() -> Result<()> {
 /// The toolchain, installed first when it is missing, like what the dashboard takes from npm.
 pub(crate) fn ensure() -> Result<Toolchain> {
     dashboard::ensure()?;
+    let shell = workspace::shell()?;
+    ensure_protoc(&shell)?;
     match Toolchain::find() {
         Ok(toolchain) => Ok(toolchain),
-        Err(missing) => {
-            let shell = workspace::shell()?;
-            Ok(add_clippy(&shell, install(&shell, &missing)?))
-        }
+        Err(missing) => Ok(add_clippy(&shell, install(&shell, &missing)?)),
     }
+}
+
+/// The compiler of Protocol Buffers, which the client of etcd is generated with.
+fn ensure_protoc(shell: &Shell) -> Result<()> {
+    if host::has_program("protoc") || std::env::var_os("PROTOC").is_some() {
+        return Ok(());
+    }
+    if !host::can_install() {
+        bail!("protoc is missing: install the package protobuf-compiler, then come back");
+    }
+    eprintln!("installing protobuf-compiler: the client of etcd is generated with it");
+    host::ensure_lists(shell)?;
+    host::install(shell, &["protobuf-compiler"])
 }
 
 fn install(shell: &Shell, missing: &Missing) -> Result<Toolchain> {
