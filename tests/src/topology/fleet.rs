@@ -15,7 +15,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 
 use super::{
-    Family, GATEWAY4, GATEWAY6, Host, backend4, backend6, end_host, mac, new_switch, plug,
+    Family, GATEWAY4, GATEWAY6, Host, backend4, backend6, end_host, mac, management::lose,
+    new_switch, plug,
 };
 use crate::{
     netns::{Namespace, cable},
@@ -196,6 +197,11 @@ impl Fleet {
     pub fn link(&self, edge: usize, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
         self.front.ip(&format!("link set edge-{} {state}", edge + 1))
+    }
+
+    /// Has an edge lose whatever it sends to this backend, or mends it. Other edges reach it.
+    pub fn lose(&self, edge: usize, backend: IpAddr, lost: bool) -> Result<()> {
+        lose(&self.edges[edge].namespace, "back", backend, lost)
     }
 
     /// Ends whatever runs on an edge with `SIGKILL`, and takes both its cables, as when its power fails.

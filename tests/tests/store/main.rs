@@ -4,3 +4,9 @@
 
 mod certificates;
 mod cluster;
+mod ground;
+mod outage;
+mod poison;
+mod secure;
+mod shared;
+mod view;
