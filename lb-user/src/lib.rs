@@ -33,5 +33,6 @@ pub mod nexthop;
 pub mod overview;
 pub mod plan;
 mod statistics;
+pub mod store;
 pub mod top;
 pub mod verify;

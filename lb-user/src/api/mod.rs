@@ -8,6 +8,7 @@ mod connections;
 mod counters;
 pub mod events;
 pub mod explain;
+mod fleet;
 mod groups;
 mod health;
 pub mod listing;

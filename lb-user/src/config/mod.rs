@@ -15,6 +15,7 @@ mod decode;
 mod diagnostic;
 pub mod edit;
 mod endpoint;
+mod file;
 mod host;
 mod http;
 mod index;
@@ -22,7 +23,7 @@ mod model;
 mod prefix;
 mod reference;
 mod rules;
-mod store;
+pub mod store;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -41,6 +42,7 @@ pub use self::{
     diagnostic::{Diagnostic, Invalid, Position, Severity},
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
+    file::{sweep_unfinished, write_atomically},
     host::HostFacts,
     http::Http,
     index::Index,
@@ -50,7 +52,7 @@ pub use self::{
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
     reference::reference,
-    store::{sweep_unfinished, write_atomically},
+    store::{Store, StoreKind},
     verify::{Decimal, Verify},
 };
 use self::{

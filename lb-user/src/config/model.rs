@@ -12,7 +12,7 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Announce, Forwarding, Http, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol,
-    Scheduler, Tier, Verify, XdpMode, alerts::Alerts, endpoint,
+    Scheduler, Store, Tier, Verify, XdpMode, alerts::Alerts, endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
 
@@ -33,6 +33,9 @@ pub struct Config {
     pub verify: Verify,
     /// `[alerts]`.
     pub alerts: Alerts,
+    /// `[store]`; `None`: the file alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<Store>,
     /// Every `[[service]]`, in the order of the text.
     pub services: Vec<Service>,
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{error, warn};
 
-use super::{Controller, change::Refused, probes::BackendKey};
+use super::{Controller, Outcome, change::Refused, probes::BackendKey};
 use crate::{
     admin::{AdminState, Ended, Exception, Exceptions, Span, store},
     api::{Peer, model::Changed},
@@ -90,7 +90,12 @@ pub(super) fn check_reason(reason: &str) -> Result<(), Refused> {
 impl Controller {
     /// Takes backends out or back: notes it on disk, then in the tables. A failure on the way puts back
     /// what was.
-    pub(super) async fn administer(&mut self, asked: Administer) -> Result<Changed, Refused> {
+    ///
+    /// What edges share is proposed to the store instead.
+    pub(super) async fn administer(
+        &mut self,
+        asked: Administer,
+    ) -> Result<Outcome<Changed>, Refused> {
         asked.wish.check()?;
         let keys = self.named(asked.service.as_deref(), &asked.backend)?;
         let now = self.clock.now();
@@ -113,10 +118,23 @@ impl Controller {
                 None => said.push(format!("backend {label} is ready already")),
             }
         }
+        let maintained = matches!(asked.wish, Wish::Maintain(..));
+        if !news.is_empty() {
+            let cut = if maintained { keys.clone() } else { Vec::new() };
+            let what = said.join("; ");
+            let asking = (what.as_str(), &asked.by);
+            if let Some((proposed, notes)) =
+                self.propose_exceptions(&exceptions, &keys, asked.force, asking, cut)?
+            {
+                let message = said.join("\n");
+                let changed = Changed { message, warnings: notes, ..Changed::default() };
+                return Ok(Outcome::Propose(proposed, changed));
+            }
+        }
         let notes = self.take(exceptions, &keys, asked.force, news)?;
         let mut changed =
             Changed { message: said.join("\n"), warnings: notes, ..Changed::default() };
-        if matches!(asked.wish, Wish::Maintain(..)) {
+        if maintained {
             match self.cut(self.ids(&keys)).await {
                 Ok(cut) => changed.cut = cut,
                 Err(error) => {
@@ -125,7 +143,7 @@ impl Controller {
                 }
             }
         }
-        Ok(changed)
+        Ok(Outcome::Done(changed))
     }
 
     /// The backends of that name.
@@ -163,13 +181,13 @@ impl Controller {
         Ok(keys)
     }
 
-    fn ids(&self, keys: &[BackendKey]) -> Vec<BackendId> {
+    pub(super) fn ids(&self, keys: &[BackendKey]) -> Vec<BackendId> {
         let held = self.applier.held();
         keys.iter().filter_map(|(s, b)| held.backend(s, b)).map(|(id, _)| id).collect()
     }
 
     /// Makes these the exceptions, where the services can do without who leaves, and tells the news.
-    fn take(
+    pub(super) fn take(
         &mut self,
         exceptions: Exceptions,
         keys: &[BackendKey],
@@ -267,7 +285,7 @@ impl Controller {
     }
 }
 
-fn admin((service, backend): &BackendKey, line: &str) -> Note {
+pub(super) fn admin((service, backend): &BackendKey, line: &str) -> Note {
     Note::new(Kind::Admin, line).backend(service, backend)
 }
 
@@ -276,7 +294,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// What an exception does to its backend, until when, and why.
-fn describe(exception: &Exception, now: SystemTime) -> String {
+pub(super) fn describe(exception: &Exception, now: SystemTime) -> String {
     let does = match exception.state {
         AdminState::Drain => "drains",
         AdminState::Maintenance => "is in maintenance",

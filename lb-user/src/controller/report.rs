@@ -107,6 +107,7 @@ impl Controller {
             alerts: self.raised(),
             node: self.node_status(),
             announcements: self.announcements(),
+            store: self.store_status(),
         })
     }
 

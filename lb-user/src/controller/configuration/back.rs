@@ -11,7 +11,7 @@ use crate::{
         model::Changed,
     },
     config::{Config, write_atomically},
-    controller::{Controller, Refused},
+    controller::{Controller, Outcome, Refused},
     events::{Kind, Note},
 };
 
@@ -47,7 +47,7 @@ impl Controller {
         to: Option<u64>,
         manner: Manner,
         peer: &Peer,
-    ) -> Result<Applied, Refused> {
+    ) -> Result<Outcome<Applied>, Refused> {
         let (number, text) = match (&self.configuration.pending, to) {
             // What waits is taken back, and nothing else.
             (Some(pending), None) => {
@@ -69,8 +69,11 @@ impl Controller {
         // It was at work a moment ago, and comes back by itself otherwise.
         let manner = Manner { confirm: None, force: true };
         let applied = self.apply(Wish { candidate, manner, peer, doing })?;
-        self.forget_pending();
-        Ok(Applied { confirmation: None, ..applied })
+        if let Outcome::Done(applied) = applied {
+            self.forget_pending();
+            return Ok(Outcome::Done(Applied { confirmation: None, ..applied }));
+        }
+        Ok(applied)
     }
 
     /// The number and text of the history to go back to.
