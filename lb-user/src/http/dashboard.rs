@@ -90,7 +90,7 @@ macro_rules! playbook {
 }
 
 /// The playbook's pages, in Markdown.
-const PLAYBOOK: [(&str, &str); 19] = playbook! {
+const PLAYBOOK: [(&str, &str); 23] = playbook! {
     "all-down",
     "announce-failed",
     "backend-down",
@@ -99,6 +99,8 @@ const PLAYBOOK: [(&str, &str); 19] = playbook! {
     "daemon-down",
     "delivery-failed",
     "drift",
+    "edge-behind",
+    "edge-lost",
     "flapping",
     "imbalance",
     "index",
@@ -109,6 +111,8 @@ const PLAYBOOK: [(&str, &str); 19] = playbook! {
     "out-of-service",
     "probes-late",
     "slow-handshakes",
+    "store-refused",
+    "store-unreachable",
     "table-pressure",
 };
 

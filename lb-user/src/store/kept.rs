@@ -15,6 +15,9 @@ const VERSION: u32 = 1;
 pub struct Kept {
     /// Tells this edge from another one of its name.
     pub id: String,
+    /// What the keys begin with that it was taken from.
+    #[serde(default)]
+    pub prefix: String,
     /// The etcd that it was taken from; 0: none yet.
     pub cluster: u64,
     /// Its revision; 0: none yet.

@@ -11,7 +11,8 @@ use super::{
         configuration::Deed,
         probes::BackendKey,
     },
-    AGAIN, Fleet, Settled,
+    AGAIN, Settled,
+    verdict::{Here, Verdict, judge},
 };
 use crate::{
     admin::Exceptions,
@@ -21,28 +22,27 @@ use crate::{
     store::{Record, Refusal, Snapshot},
 };
 
-/// What is to be done with what the store has.
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    /// It is at work here.
-    Done,
-    /// It is to be taken.
-    Take,
-    /// The store is empty, and gets what is here.
-    Fill,
-    /// It is not taken.
-    Refuse(String),
-}
-
 impl Controller {
     /// Takes what the store has, if that is news and may be taken.
     pub(in super::super) async fn follow_store(&mut self) {
         let Some(fleet) = &mut self.fleet else { return };
         fleet.retry = None;
         let Some(seen) = fleet.store.state().seen else { return };
+        let is_known = fleet.handled.as_ref().is_some_and(|handled| Arc::ptr_eq(handled, &seen));
+        if is_known && fleet.refused.is_none() {
+            // What other edges tell of themselves has changed, or nothing.
+            fleet.answer();
+            return;
+        }
+        fleet.handled = Some(Arc::clone(&seen));
         match self.judge_shared(&seen) {
             Verdict::Done => self.note_taken(None),
-            Verdict::Fill => self.fill_store(),
+            Verdict::Fill => {
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.handled = None;
+                }
+                self.fill_store();
+            }
             Verdict::Take => match self.take_shared(&seen).await {
                 Ok(settled) => self.note_taken(Some((&seen, settled))),
                 Err(refused) => self.note_refused(&seen, refused.to_string()),
@@ -54,10 +54,18 @@ impl Controller {
 
     fn judge_shared(&self, seen: &Snapshot) -> Verdict {
         let Some(fleet) = &self.fleet else { return Verdict::Done };
-        match services_of(&self.loaded.text) {
-            Ok(here) => fleet.judge(seen, &here, &self.path.display().to_string()),
-            Err(error) => Verdict::Refuse(error.to_string()),
-        }
+        let services = match services_of(&self.loaded.text) {
+            Ok(services) => services,
+            Err(error) => return Verdict::Refuse(error.to_string()),
+        };
+        let here = Here {
+            kept: &fleet.kept,
+            services: &services,
+            file: &self.path.display().to_string(),
+            keys: &fleet.store.keys().all(),
+            is_ours: seen.change.as_ref().is_some_and(|record| fleet.intends(record)),
+        };
+        judge(seen, &here)
     }
 
     /// Makes what the store has this edge's own: all of it or nothing.
@@ -168,58 +176,6 @@ impl Controller {
         }
         fleet.refused = Some(refused);
         fleet.answer();
-    }
-}
-
-impl Fleet {
-    /// What is to be done with what the store has, where these are the services here; `file` names their
-    /// file.
-    fn judge(&self, seen: &Snapshot, here: &str, file: &str) -> Verdict {
-        let Self { kept, store, .. } = self;
-        let way_out = "`evenkeel store pull` takes what the store has, `evenkeel store push` writes what is at \
-                       work here over it";
-        let refuse = |why: String| Verdict::Refuse(format!("{why}; {way_out}"));
-        if let Some(problem) = &seen.problem {
-            return refuse(problem.clone());
-        }
-        let ours = |record: &Record| self.intents.iter().any(|intent| intent.id == record.id);
-        let revision = seen.revision();
-        let is_at_work = kept.cluster == seen.cluster && kept.revision == revision;
-        if seen.change.as_ref().is_some_and(ours) && !is_at_work {
-            return Verdict::Take;
-        }
-        if seen.is_empty() {
-            return match (kept.has_joined(), here.is_empty()) {
-                (true, _) => {
-                    let all = store.keys().all();
-                    refuse(format!("the store has nothing under {all} any more"))
-                }
-                (false, true) => Verdict::Done,
-                (false, false) => Verdict::Fill,
-            };
-        }
-        if !kept.has_joined() {
-            if here.is_empty() || here == seen.services {
-                return Verdict::Take;
-            }
-            return refuse(format!(
-                "{file} has other services than the store, and this edge has never followed it"
-            ));
-        }
-        if kept.cluster != seen.cluster {
-            return refuse("this is another etcd than the one that this edge followed".to_owned());
-        }
-        if revision < kept.revision {
-            let before = kept.revision;
-            return refuse(format!("the store went back from revision {before} to {revision}"));
-        }
-        if here != kept.services && here != seen.services {
-            return refuse(format!(
-                "the services in {file} were edited by hand since revision {}",
-                kept.revision
-            ));
-        }
-        if is_at_work && here == seen.services { Verdict::Done } else { Verdict::Take }
     }
 }
 

@@ -6,9 +6,11 @@
 mod follow;
 mod propose;
 mod tell;
+mod verdict;
 
 use std::{
     collections::VecDeque,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,7 +26,7 @@ use crate::{
         model::{Changed, Fleet as FleetStatus},
     },
     config::Config,
-    store::{self, Kept, Proposal, Refusal, Report, Store, Way},
+    store::{self, Kept, Proposal, Record, Refusal, Report, Snapshot, Store, Way},
 };
 
 /// How soon a revision that could not be taken is tried again.
@@ -91,6 +93,8 @@ pub struct Fleet {
     /// What became of the last revision that was taken.
     settled: Settled,
     waiting: Vec<(i64, oneshot::Sender<Settled>)>,
+    /// What the store had when it was last looked at.
+    handled: Option<Arc<Snapshot>>,
     told: Report,
     told_at: Option<Instant>,
     looked_at: Option<Instant>,
@@ -99,9 +103,15 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// An edge that took this last.
+    /// An edge that took this last. What it took under another prefix counts for nothing.
     #[must_use]
     pub fn new(store: Store, kept: Kept) -> Self {
+        let prefix = &store.settings().prefix;
+        let kept = if kept.prefix == *prefix {
+            kept
+        } else {
+            Kept { id: kept.id, prefix: prefix.clone(), ..Kept::default() }
+        };
         Self {
             store,
             kept,
@@ -109,6 +119,7 @@ impl Fleet {
             intents: VecDeque::new(),
             settled: Settled::default(),
             waiting: Vec::new(),
+            handled: None,
             told: Report::default(),
             told_at: None,
             looked_at: None,
@@ -125,6 +136,11 @@ impl Fleet {
     /// The store.
     pub(super) const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// Whether a change was made here.
+    fn intends(&self, record: &Record) -> bool {
+        self.intents.iter().any(|intent| intent.id == record.id)
     }
 
     fn intend(&mut self, id: &str, text: Option<String>) {
@@ -156,7 +172,7 @@ pub fn nobody() -> watch::Receiver<store::State> {
         problem: None,
         since: std::time::SystemTime::UNIX_EPOCH,
         seen: None,
-        edges: std::sync::Arc::default(),
+        edges: Arc::default(),
     };
     watch::channel(state).1
 }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::{
-    super::{Controller, Refused, windows::SECONDS},
+    super::{
+        Controller, Refused,
+        windows::{Piece, SECONDS},
+    },
     Fleet,
 };
 use crate::{
@@ -77,6 +80,7 @@ impl Controller {
     fn fleet_report(&self) -> Report {
         let Some(fleet) = &self.fleet else { return Report::default() };
         let held = self.applier.held().index();
+        let [_, minute, _] = self.windows.totals();
         let services = self.loaded.config.services.iter();
         let mut alerts = self.raised();
         alerts.truncate(MOST_ALERTS);
@@ -92,12 +96,14 @@ impl Controller {
             revision: fleet.kept.revision,
             refused: fleet.refused.clone(),
             at: humantime::format_rfc3339_seconds(self.clock.now()).to_string(),
-            services: services.map(|service| self.service_report(service, &held)).collect(),
+            services: services
+                .map(|service| self.service_report(service, &held, &minute))
+                .collect(),
             alerts: alerts.into_iter().map(told).collect(),
         }
     }
 
-    fn service_report(&self, service: &Service, held: &Index<'_>) -> ServiceReport {
+    fn service_report(&self, service: &Service, held: &Index<'_>, minute: &Piece) -> ServiceReport {
         let backends = service.backends.iter();
         let id = |name: &str| held.backend(&service.name, name).map(|(id, _)| id);
         let is_active =
@@ -106,7 +112,6 @@ impl Controller {
             self.condition.health(service, backend) == Health::Down
         };
         let down = backends.clone().filter(is_down).take(MOST_TOLD);
-        let [_, minute, _] = self.windows.totals();
         let ids: Vec<_> = backends.clone().map(|b| (b.name.as_str(), id(&b.name))).collect();
         let window = minute.window(SECONDS[1], &ids);
         let shares: BTreeMap<_, _> = if window.connections > 0 && ids.len() <= MOST_TOLD {
