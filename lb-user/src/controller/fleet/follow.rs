@@ -45,7 +45,7 @@ impl Controller {
             Verdict::Fill => self.fill_store(),
             Verdict::Take => match self.take_shared(&seen).await {
                 Ok(settled) => self.note_taken(Some((&seen, settled))),
-                Err(refused) => self.note_refused(&seen, refused.to_string()),
+                Err(refused) => self.note_refused(&seen, in_a_line(&refused.to_string())),
             },
             Verdict::Refuse(why) => self.note_refused(&seen, why),
         }
@@ -221,6 +221,12 @@ impl Fleet {
         }
         if is_at_work && here == seen.services { Verdict::Done } else { Verdict::Take }
     }
+}
+
+/// Why something is refused as other edges are told: in one line, and without what is only warned of.
+fn in_a_line(why: &str) -> String {
+    let lines = why.lines().map(str::trim).filter(|line| !line.contains(": warning: "));
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 /// Who made a change, as this edge tells it.
