@@ -215,10 +215,16 @@ impl<'a> Session<'a> {
 /// Waits for an answer, but not for ever.
 async fn within<T>(limit: Duration, asked: impl Future<Output = Result<T, Error>>) -> Result<T> {
     match timeout(limit, asked).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Error::GRpcStatus(status))) => bail!("{}", told(status.message())),
-        Ok(Err(error)) => Err(error.into()),
+        Ok(answer) => answer.map_err(plain),
         Err(_) => bail!("no answer within {}", humantime::format_duration(limit)),
+    }
+}
+
+/// An error of etcd's in its own words.
+pub(super) fn plain(error: Error) -> anyhow::Error {
+    match error {
+        Error::GRpcStatus(status) => anyhow!("{}", told(status.message())),
+        error => error.into(),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     admin::{Exception, Key},
     api::Peer,
-    config::edit::why_not_services,
+    config::edit::{services_of, why_not_services},
 };
 
 /// The format of the documents.
@@ -191,10 +191,14 @@ impl Snapshot {
             }
         };
         note(text(&keys.services(), services).and_then(|text| {
-            text.clone_into(&mut snapshot.services);
             let at = keys.services();
-            why_not_services(text)
-                .map_or(Ok(()), |why| Err(format!("the value of {at} is invalid: {why}")))
+            text.clone_into(&mut snapshot.services);
+            if let Some(why) = why_not_services(text) {
+                return Err(format!("the value of {at} is invalid: {why}"));
+            }
+            // What was put by hand may have other blank lines.
+            snapshot.services = services_of(text).map_err(|error| format!("{at}: {error}"))?;
+            Ok(())
         }));
         note(json::<Document>(&keys.exceptions(), exceptions).map(|document| {
             snapshot.exceptions = document.map(|found| found.exceptions).unwrap_or_default();

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::{
     fleet::{EdgeSeen, Report},
-    session::{LIFE, Session, View},
+    session::{LIFE, Session, View, plain},
     shared::{Bases, Keys, Record, Snapshot},
 };
 use crate::{admin::Exception, config};
@@ -338,7 +338,7 @@ impl Task<'_> {
         loop {
             let mut read = false;
             tokio::select! {
-                change = changes.message() => match change? {
+                change = changes.message() => match change.map_err(plain)? {
                     // A watch of a revision that is compacted already ends like this, too.
                     Some(change) if change.canceled() => bail!("the watch ended: {}", change.cancel_reason()),
                     Some(change) => read = !change.created(),

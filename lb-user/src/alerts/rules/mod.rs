@@ -9,6 +9,7 @@ mod connections;
 mod headroom;
 mod host;
 mod membership;
+mod store;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -57,6 +58,7 @@ impl Rules {
         let mut found = Vec::new();
         self.host.judge(&mut found, facts, config, now);
         announcing::judge(&mut found, facts, config);
+        store::judge(&mut found, facts);
         for service in &facts.services {
             membership::judge(&mut found, service, config);
             balance::judge(&mut found, service, config);
@@ -118,6 +120,11 @@ impl Finding {
     fn unknown(kind: Kind, service: &str, backend: Option<&str>) -> Self {
         let backend = backend.map(str::to_owned);
         Self { backend, ..Self::of_service(kind, service, false, String::new()) }
+    }
+
+    /// The same for the host.
+    fn unknown_of_host(kind: Kind) -> Self {
+        Self::of_host(kind, false, String::new())
     }
 
     fn count(mut self, name: &str, count: u64) -> Self {

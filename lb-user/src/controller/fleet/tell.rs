@@ -5,13 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::super::{Controller, Refused, windows::SECONDS};
+use super::{
+    super::{Controller, Refused, windows::SECONDS},
+    Fleet,
+};
 use crate::{
+    alerts::facts::StoreFacts,
     api::model::{Edge, Fleet as FleetStatus, StoreStatus},
     config::Service,
     health::Health,
     plan::Index,
-    store::{AlertReport, MOST_TOLD, Report, ServiceReport, disagreements},
+    store::{AlertReport, EdgeSeen, MOST_TOLD, Report, ServiceReport, State, disagreements},
 };
 
 /// Time between two looks at what there is to tell, and between two reports where only shares have changed.
@@ -19,6 +23,29 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(2);
 const BETWEEN_SHARES: Duration = Duration::from_mins(1);
 /// Alerts that are told.
 const MOST_ALERTS: usize = 100;
+
+impl Fleet {
+    /// What may be wrong with the store and the other edges.
+    pub(in super::super) fn facts<'a>(&'a self, state: &'a State) -> StoreFacts<'a> {
+        let number = |revision: i64| u64::try_from(revision).unwrap_or_default();
+        let newest = state.seen.as_ref().map_or(0, |seen| seen.revision());
+        let others = state.edges.values().filter(|seen| seen.report.name != self.store.edge());
+        let (alive, lost): (Vec<_>, Vec<_>) = others.partition(|seen| seen.alive);
+        let behind = alive.into_iter().filter(|seen| seen.report.revision < newest);
+        let why = |seen: &EdgeSeen| match &seen.report.refused {
+            Some(refused) => refused.why.clone(),
+            None => format!("it is at revision {}", seen.report.revision),
+        };
+        StoreFacts {
+            connected: state.member.is_some(),
+            problem: state.problem.clone().unwrap_or_default(),
+            revision: number(self.kept.revision),
+            refused: self.refused().map(|refused| (number(refused.revision), &*refused.why)),
+            lost: lost.into_iter().map(|seen| &*seen.report.name).collect(),
+            behind: behind.map(|seen| (&*seen.report.name, why(seen))).collect(),
+        }
+    }
+}
 
 impl Controller {
     /// Tells the other edges how this one is, where that is news.
@@ -129,7 +156,7 @@ impl Controller {
         let Some(store) = self.store_status() else {
             return Err(Refused::Absent("there is no store".to_owned()));
         };
-        let edge = |seen: crate::store::EdgeSeen| Edge {
+        let edge = |seen: EdgeSeen| Edge {
             here: seen.report.name == fleet.store.edge(),
             alive: seen.alive,
             behind: seen.report.revision < store.newest,
