@@ -282,7 +282,9 @@ async fn spread(commands: &Commands, store: &Store, revision: i64) -> (Settled, 
     };
     let mut spread = Spread { revision, ..Spread::default() };
     let own = settled.refused.clone().map(Lack::Final);
-    for (edge, lack) in std::iter::once((store.edge().to_owned(), own)).chain(others) {
+    let mut edges: Vec<_> = std::iter::once((store.edge().to_owned(), own)).chain(others).collect();
+    edges.sort_by(|(one, _), (other, _)| one.cmp(other));
+    for (edge, lack) in edges {
         match lack {
             None => spread.applied.push(edge),
             Some(Lack::Awaited(why) | Lack::Final(why)) => {

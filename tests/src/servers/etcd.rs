@@ -271,7 +271,7 @@ impl Etcd {
             ("--election-timeout", "500"),
             ("--bcrypt-cost", "4"),
             ("--logger", "zap"),
-            ("--log-level", "warn"),
+            ("--log-level", "error"),
         ] {
             command.arg(option).arg(value);
         }

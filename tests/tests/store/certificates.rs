@@ -35,7 +35,7 @@ pub fn security(directory: &Path) -> Result<Security> {
         authority,
         server: identity(directory, "server", &MEMBERS, &issuer)?,
         client: identity(directory, "client", &["edge"], &issuer)?,
-        users: vec![user(("root", "root's own"), ""), user(USER, PREFIX)],
+        users: vec![user(("root", "root's own"), ""), user(USER, &format!("{PREFIX}/"))],
     })
 }
 

@@ -49,7 +49,7 @@ fn what_is_changed_on_one_edge_is_at_work_on_all() {
     assert!(told.contains(ALL), "{told}");
     for edge in 0..3 {
         let seen = ground.edges[edge].backend_status("web", "web-01").unwrap();
-        assert_eq!(seen["admin"]["reason"], "its disk", "{seen}");
+        assert_eq!(seen["exception"]["reason"], "its disk", "{seen}");
         assert_eq!(ground.shares(edge, 20), shares(&[("web-02", 10), ("web-03", 10)]));
     }
     let told = ground.done(2, &["backend", "resume", "web-01"]);

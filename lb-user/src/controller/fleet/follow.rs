@@ -45,7 +45,7 @@ impl Controller {
             }
             Verdict::Take => match self.take_shared(&seen).await {
                 Ok(settled) => self.note_taken(Some((&seen, settled))),
-                Err(refused) => self.note_refused(&seen, refused.to_string()),
+                Err(refused) => self.note_refused(&seen, in_a_line(&refused.to_string())),
             },
             Verdict::Refuse(why) => self.note_refused(&seen, why),
         }
@@ -177,6 +177,12 @@ impl Controller {
         fleet.refused = Some(refused);
         fleet.answer();
     }
+}
+
+/// Why something is refused as other edges are told: in one line, and without what is only warned of.
+fn in_a_line(why: &str) -> String {
+    let lines = why.lines().map(str::trim).filter(|line| !line.contains(": warning: "));
+    lines.collect::<Vec<_>>().join(" ")
 }
 
 /// Who made a change, as this edge tells it.
