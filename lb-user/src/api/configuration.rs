@@ -254,7 +254,8 @@ pub(super) async fn verify_config(config: Config, file: &str) -> Result<(), Prob
 }
 
 async fn confirm(State(commands): State<Commands>, peer: Peer) -> Result<Json<Changed>, Problem> {
-    Ok(Json(ask(&commands, |reply| Command::Configuration(Ask::Confirm(peer, reply))).await??))
+    let command = |reply| Command::Configuration(Ask::Confirm(peer.clone(), reply));
+    carry_out(&commands, false, command).await.map(Json)
 }
 
 async fn reload(

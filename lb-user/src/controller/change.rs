@@ -193,7 +193,7 @@ impl Controller {
         let mut warnings = fresh(&self.loaded, &loaded, &host);
         let what = change.describe();
         if let Some((proposed, notes)) =
-            self.propose(&loaded, force, &what, peer, self.keys_of(&cut))?
+            self.propose(&loaded, (force, None), &what, peer, self.keys_of(&cut))?
         {
             warnings.extend(notes);
             let changed = Changed { message: what, warnings, ..Changed::default() };

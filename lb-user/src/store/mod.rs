@@ -17,6 +17,6 @@ pub use self::{
         disagreements,
     },
     kept::Kept,
-    shared::{Bases, Keys, Record, Snapshot},
+    shared::{Bases, Keys, Record, Snapshot, Unconfirmed},
     task::{Failure, Proposal, State, Store, Way},
 };

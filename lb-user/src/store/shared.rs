@@ -51,6 +51,18 @@ pub struct Record {
     /// Backends whose open connections every edge cuts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cut: Vec<Key>,
+    /// Until when it has to be confirmed; `None`: it needs not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unconfirmed: Option<Unconfirmed>,
+}
+
+/// A change that is taken back unless somebody confirms it, on whichever edge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unconfirmed {
+    /// When it is taken back.
+    pub until: SystemTime,
+    /// The services before it, as TOML.
+    pub previous: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,7 +148,7 @@ impl Record {
     #[must_use]
     pub fn new(edge: &str, by: Peer, what: String, at: SystemTime, cut: Vec<Key>) -> Self {
         let id = format!("{edge}-{:016x}", fastrand::u64(..));
-        Self { version: VERSION, id, edge: edge.to_owned(), by, what, at, cut }
+        Self { version: VERSION, id, edge: edge.to_owned(), by, what, at, cut, unconfirmed: None }
     }
 }
 

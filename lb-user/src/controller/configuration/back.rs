@@ -17,8 +17,11 @@ use crate::{
 
 impl Controller {
     /// Keeps the change that waits.
-    pub(super) fn confirm(&mut self, peer: &Peer) -> Result<Changed, Refused> {
+    pub(super) fn confirm(&mut self, peer: &Peer) -> Result<Outcome<Changed>, Refused> {
         let Some(pending) = self.configuration.pending.clone() else {
+            if let Some(kept) = self.confirm_shared(peer)? {
+                return Ok(kept);
+            }
             return Err(Refused::Conflict(
                 "no change waits for its confirmation; see `evenkeel history`".to_owned(),
             ));
@@ -38,7 +41,7 @@ impl Controller {
         let message = format!("change {} is confirmed", pending.number);
         self.events.tell(Note::new(Kind::Configuration, message).by(peer).because(&pending.what));
         let message = format!("change {} is confirmed: {}", pending.number, pending.what);
-        Ok(Changed { message, ..Changed::default() })
+        Ok(Outcome::Done(Changed { message, ..Changed::default() }))
     }
 
     /// Goes back to a number of the history; without one, what waits is taken back, or the last change.
@@ -48,6 +51,12 @@ impl Controller {
         manner: Manner,
         peer: &Peer,
     ) -> Result<Outcome<Applied>, Refused> {
+        if self.configuration.pending.is_none()
+            && to.is_none()
+            && let Some(taken) = self.take_back(peer)?
+        {
+            return Ok(taken);
+        }
         let (number, text) = match (&self.configuration.pending, to) {
             // What waits is taken back, and nothing else.
             (Some(pending), None) => {

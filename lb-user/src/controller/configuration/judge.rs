@@ -20,7 +20,7 @@ pub(in super::super) struct Judged {
     /// What this host says about it.
     pub(super) host: Vec<Diagnostic>,
     /// What it changes.
-    pub(super) diff: Diff,
+    pub(in super::super) diff: Diff,
 }
 
 impl Controller {

@@ -53,7 +53,7 @@ pub enum ConfigurationCommand {
     /// Makes a text the configuration.
     Apply(Candidate, Manner, Peer, Reply<Outcome<Applied>>),
     /// Confirms the change that waits for it.
-    Confirm(Peer, Reply<Changed>),
+    Confirm(Peer, Reply<Outcome<Changed>>),
     /// Reads the file.
     Read(Reply<OnDisk>),
     /// Takes up the file, if it is still this text.
@@ -201,6 +201,11 @@ impl Keeper {
         self.pending.as_ref().map(Pending::told)
     }
 
+    /// The number in the history that the next change will have.
+    pub(super) fn next_number(&self) -> u64 {
+        self.history.next()
+    }
+
     /// Waits until a look at the file or a roll-back is due.
     pub async fn due(&self) {
         sleep_until(self.expiry.map_or(self.next_look, |expiry| expiry.min(self.next_look))).await;
@@ -304,17 +309,13 @@ impl Controller {
             return Ok(Outcome::Done(Applied { message, diff, ..Applied::default() }));
         }
         let what = format!("{doing}: {}", diff.summary());
-        if let Some((proposed, notes)) = self.propose(&loaded, force, &what, peer, Vec::new())? {
-            if confirm.is_some() {
-                return Err(Refused::Invalid(
-                    "what edges share cannot wait for a confirmation: leave --confirm out, and go back \
-                     with `evenkeel rollback` where it must be"
-                        .to_owned(),
-                ));
-            }
+        let asked = (force, confirm);
+        if let Some((proposed, notes)) = self.propose(&loaded, asked, &what, peer, Vec::new())? {
             let mut warnings = self.fresh_warnings(&loaded, &judged.host, &diff);
             warnings.extend(notes);
-            let applied = Applied { message: what, diff, warnings, ..Applied::default() };
+            let confirmation = self.to_confirm(&proposed.proposal.record);
+            let applied =
+                Applied { message: what, diff, confirmation, warnings, ..Applied::default() };
             return Ok(Outcome::Propose(proposed, applied));
         }
         let pending = confirm.map(|allowed| self.note_pending(allowed, &loaded.text, peer, &what));

@@ -30,8 +30,9 @@ impl Controller {
         let Some(seen) = fleet.store.state().seen else { return };
         let is_known = fleet.handled.as_ref().is_some_and(|handled| Arc::ptr_eq(handled, &seen));
         if is_known && fleet.refused.is_none() {
-            // What other edges tell of themselves has changed, or nothing.
+            // What other edges tell of themselves has changed, or a confirmation did not come.
             fleet.answer();
+            self.expire_shared();
             return;
         }
         fleet.handled = Some(Arc::clone(&seen));
@@ -40,6 +41,7 @@ impl Controller {
             Verdict::Fill => {
                 if let Some(fleet) = &mut self.fleet {
                     fleet.handled = None;
+                    fleet.retry = Some(Instant::now() + AGAIN);
                 }
                 self.fill_store();
             }
@@ -160,6 +162,7 @@ impl Controller {
             }
         }
         fleet.answer();
+        self.expire_shared();
         self.tidy_store();
     }
 

@@ -3,6 +3,7 @@
 //! A change goes to the store first (`propose`), and every edge, also the one that wrote it, takes it from there
 //! (`follow`). `tell` is what others learn of this edge, and what is known of them.
 
+mod confirm;
 mod follow;
 mod propose;
 mod tell;
@@ -99,6 +100,8 @@ pub struct Fleet {
     told_at: Option<Instant>,
     looked_at: Option<Instant>,
     retry: Option<Instant>,
+    /// When a change is taken back that nobody has confirmed.
+    expiry: Option<Instant>,
     tidied: Option<Instant>,
 }
 
@@ -124,6 +127,7 @@ impl Fleet {
             told_at: None,
             looked_at: None,
             retry: None,
+            expiry: None,
             tidied: None,
         }
     }
@@ -177,9 +181,10 @@ pub fn nobody() -> watch::Receiver<store::State> {
     watch::channel(state).1
 }
 
-/// Resolves when what could not be taken is tried again.
+/// Resolves when what could not be taken is tried again, or a change is over that nobody has confirmed.
 pub async fn due(fleet: Option<&Fleet>) {
-    match fleet.and_then(|fleet| fleet.retry) {
+    let next = fleet.and_then(|fleet| fleet.retry.into_iter().chain(fleet.expiry).min());
+    match next {
         Some(at) => sleep_until(at.into()).await,
         None => std::future::pending().await,
     }

@@ -18,7 +18,7 @@ use crate::{
         Loaded,
         edit::{services_of, with_services},
     },
-    store::{Failure, Proposal, Record, Snapshot, Way},
+    store::{Failure, Proposal, Record, Snapshot, Unconfirmed, Way},
 };
 
 /// How often exceptions that are over are taken out of the store at the most.
@@ -33,7 +33,7 @@ impl Controller {
     pub(in super::super) fn propose(
         &mut self,
         loaded: &Loaded,
-        force: bool,
+        (force, confirm): (bool, Option<Duration>),
         what: &str,
         peer: &Peer,
         cut: Vec<BackendKey>,
@@ -42,16 +42,25 @@ impl Controller {
             return Ok(None);
         }
         let services = services_of(&loaded.text)?;
-        if services == services_of(&self.loaded.text)? {
+        let previous = services_of(&self.loaded.text)?;
+        if services == previous {
             return Ok(None);
         }
         let seen = self.followed()?;
+        if confirm.is_some() && with_services(&loaded.text, &previous)? != self.loaded.text {
+            return Err(Refused::Invalid(
+                "services, which edges share, and sections of this edge alone cannot wait for one \
+                 confirmation: change them one after the other"
+                    .to_owned(),
+            ));
+        }
         let wanted = self.plan(loaded).map_err(|error| Refused::Invalid(error.to_string()))?;
         let notes = self.guard(loaded, &wanted, force)?;
         let exceptions = seen.exceptions.clone();
         let at = self.clock.now();
         let Some(fleet) = &mut self.fleet else { return Ok(None) };
-        let record = Record::new(fleet.store.edge(), peer.clone(), what.to_owned(), at, cut);
+        let mut record = Record::new(fleet.store.edge(), peer.clone(), what.to_owned(), at, cut);
+        record.unconfirmed = confirm.map(|span| Unconfirmed { until: at + span, previous });
         fleet.intend(&record.id, Some(loaded.text.clone()));
         let proposal = Proposal { bases: seen.bases, services, exceptions, record };
         let config = Some(loaded.config.clone());
@@ -89,8 +98,25 @@ impl Controller {
         Ok(Some((Box::new(Proposed { store, proposal, config: None }), notes)))
     }
 
-    /// What the store has, if this edge has it, too, so that a change can be made of it.
+    /// What the store has, if this edge has it, too, and nothing waits there: so that a change can be made of
+    /// it.
     fn followed(&self) -> Result<Arc<Snapshot>, Refused> {
+        let seen = self.settled()?;
+        if let Some((record, waits)) = unconfirmed(&seen) {
+            return Err(Refused::Conflict(format!(
+                "a change by {} on {} ({}) waits for its confirmation until {}; keep it with `evenkeel \
+                 confirm` or take it back with `evenkeel rollback` first",
+                record.by,
+                record.edge,
+                record.what,
+                humantime::format_rfc3339_seconds(waits.until)
+            )));
+        }
+        Ok(seen)
+    }
+
+    /// What the store has, if this edge has it, too.
+    pub(super) fn settled(&self) -> Result<Arc<Snapshot>, Refused> {
         let fleet = self.shared()?;
         let seen = self.reached(fleet)?;
         if let Some(refused) = &fleet.refused {
@@ -213,7 +239,10 @@ impl Controller {
         {
             return;
         }
-        let Ok(seen) = self.followed() else { return };
+        let Ok(seen) = self.settled() else { return };
+        if unconfirmed(&seen).is_some() {
+            return;
+        }
         let now = self.clock.now();
         let (over, left): (Vec<_>, Vec<_>) = seen.exceptions.iter().cloned().partition(|e| {
             e.until.is_some_and(|until| until <= now)
@@ -232,7 +261,12 @@ impl Controller {
     }
 
     /// Writes something that nobody waits for. Every edge tries; one of them succeeds.
-    fn write_aside(&mut self, services: String, exceptions: Vec<Exception>, what: String) {
+    pub(super) fn write_aside(
+        &mut self,
+        services: String,
+        exceptions: Vec<Exception>,
+        what: String,
+    ) {
         let at = self.clock.now();
         let Some(fleet) = &mut self.fleet else { return };
         let Some(seen) = fleet.store.state().seen else { return };
@@ -248,6 +282,12 @@ impl Controller {
             }
         });
     }
+}
+
+/// The change that waits for its confirmation.
+pub(super) fn unconfirmed(seen: &Snapshot) -> Option<(&Record, &Unconfirmed)> {
+    let record = seen.change.as_ref()?;
+    Some((record, record.unconfirmed.as_ref()?))
 }
 
 fn is_of(exception: &Exception, keys: &[BackendKey]) -> bool {
