@@ -217,11 +217,17 @@ async fn verify(commands: &Commands, candidate: &Candidate) -> Result<(), Proble
     let asked = candidate.clone();
     let check = |reply| Command::Configuration(Ask::Check(asked, reply));
     let config = ask(commands, check).await??;
-    verify_config(config, &candidate.file.display().to_string()).await
+    let file = candidate.file.display().to_string();
+    let way_out = format!("see `evenkeel verify {file}`, or use --no-verify");
+    verify_config(config, &file, &way_out).await
 }
 
-/// The same for a configuration that `file` names.
-pub(super) async fn verify_config(config: Config, file: &str) -> Result<(), Problem> {
+/// The same for a configuration that `file` names; `way_out` says what can be done if it fails.
+pub(super) async fn verify_config(
+    config: Config,
+    file: &str,
+    way_out: &str,
+) -> Result<(), Problem> {
     let run = move || {
         let options = verify::Options::of(&config).quick(&config);
         verify::run(&config, &options, |_| ())
@@ -246,8 +252,7 @@ pub(super) async fn verify_config(config: Config, file: &str) -> Result<(), Prob
         })
         .collect();
     let detail = format!(
-        "{file} fails its verification, nothing was changed:\n{}\nsee `evenkeel verify {file}`, or use \
-         --no-verify",
+        "{file} fails its verification, nothing was changed:\n{}\n{way_out}",
         lines.join("\n")
     );
     Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail))
