@@ -296,7 +296,8 @@ async fn rollback(
 ) -> Result<Json<Applied>, Problem> {
     let manner = Manner { confirm: confirm_seconds.map(Duration::from_secs), force };
     let command = |reply| Command::Configuration(Ask::Rollback(to, manner, peer.clone(), reply));
-    carry_out(&commands, false, command).await.map(Json)
+    // It was at work, and seconds count.
+    carry_out(&commands, true, command).await.map(Json)
 }
 
 async fn history(State(commands): State<Commands>) -> Result<Json<HistoryList>, Problem> {

@@ -108,6 +108,41 @@ fn what_is_changed_on_one_edge_is_at_work_on_all() {
     assert!(outcome.stderr.contains("fails its verification, as what was"), "{outcome:?}");
 }
 
+/// The change waits in the store: anybody may confirm it, and whoever is left takes it back.
+#[test]
+fn a_change_waits_for_its_confirmation_on_every_edge() {
+    let mut ground = Ground::new(2, 2).unwrap();
+    let weights = ["weight = 1", "weight = 2"];
+    let file = ground.candidate(0, weights[0], weights[1]);
+    let told = ground.done(0, &["apply", "--no-verify", "--confirm", "10m", &file]);
+    assert!(told.contains("applied by edge-1, edge-2"), "{told}");
+    assert_eq!(ground.shares(1, 30), shares(&[("web-01", 20), ("web-02", 10)]));
+    let waits = ground.edges[1].status().unwrap()["daemon"]["confirmation"].clone();
+    assert!(waits["seconds_left"].as_u64() > Some(500), "{waits}");
+    let refused = ground.cli(1, &["backend", "weight", "web", "web-01", "3"]);
+    assert!(refused.code != 0 && refused.stderr.contains("confirm"), "{refused:?}");
+    ground.done(1, &["confirm"]);
+    let waits = ground.edges[0].status().unwrap()["daemon"]["confirmation"].clone();
+    assert!(waits.is_null(), "{waits}");
+
+    // Nobody confirms, and the edge that wrote it is gone.
+    let file = ground.candidate(0, weights[1], weights[0]);
+    let loads = ground.load();
+    ground.done(0, &["apply", "--no-verify", "--confirm", "4s", &file]);
+    assert_eq!(ground.edges[1].backend_status("web", "web-01").unwrap()["weight"], 1);
+    ground.edges[0].kill().unwrap();
+    eventually("it is taken back", PATIENCE, || {
+        let weight = ground.edges[1].backend_status("web", "web-01")?["weight"].clone();
+        ensure!(weight == 2, "it is {weight}");
+        Ok(())
+    })
+    .unwrap();
+    ground.edges[0].run().unwrap();
+    ground.await_together().unwrap();
+    assert_eq!(ground.edges[0].backend_status("web", "web-01").unwrap()["weight"], 2);
+    flawless(loads);
+}
+
 /// Compare-and-swap: who comes second takes up what the first one wrote, and writes again.
 #[test]
 fn changes_at_the_same_moment_all_count_and_the_guards_hold() {
