@@ -217,11 +217,17 @@ async fn verify(commands: &Commands, candidate: &Candidate) -> Result<(), Proble
     let asked = candidate.clone();
     let check = |reply| Command::Configuration(Ask::Check(asked, reply));
     let config = ask(commands, check).await??;
-    verify_config(config, &candidate.file.display().to_string()).await
+    let file = candidate.file.display().to_string();
+    let way_out = format!("see `evenkeel verify {file}`, or use --no-verify");
+    verify_config(config, &file, &way_out).await
 }
 
-/// The same for a configuration that `file` names.
-pub(super) async fn verify_config(config: Config, file: &str) -> Result<(), Problem> {
+/// The same for a configuration that `file` names; `way_out` says what can be done if it fails.
+pub(super) async fn verify_config(
+    config: Config,
+    file: &str,
+    way_out: &str,
+) -> Result<(), Problem> {
     let run = move || {
         let options = verify::Options::of(&config).quick(&config);
         verify::run(&config, &options, |_| ())
@@ -246,8 +252,7 @@ pub(super) async fn verify_config(config: Config, file: &str) -> Result<(), Prob
         })
         .collect();
     let detail = format!(
-        "{file} fails its verification, nothing was changed:\n{}\nsee `evenkeel verify {file}`, or use \
-         --no-verify",
+        "{file} fails its verification, nothing was changed:\n{}\n{way_out}",
         lines.join("\n")
     );
     Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail))
@@ -291,7 +296,8 @@ async fn rollback(
 ) -> Result<Json<Applied>, Problem> {
     let manner = Manner { confirm: confirm_seconds.map(Duration::from_secs), force };
     let command = |reply| Command::Configuration(Ask::Rollback(to, manner, peer.clone(), reply));
-    carry_out(&commands, false, command).await.map(Json)
+    // It was at work, and seconds count.
+    carry_out(&commands, true, command).await.map(Json)
 }
 
 async fn history(State(commands): State<Commands>) -> Result<Json<HistoryList>, Problem> {

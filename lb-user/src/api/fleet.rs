@@ -25,7 +25,8 @@ use super::{
     server::{Commands, ask},
 };
 use crate::{
-    controller::{Command, FleetCommand, Outcome, Proposed, Refused, Settled},
+    config::Config,
+    controller::{Command, FleetCommand, Outcome, Proposed, Refused, Settled, Trial},
     store::{Disagreement, EdgeSeen, Failure, Refusal, Report, Store, Way},
 };
 
@@ -114,12 +115,19 @@ pub struct Missing {
 pub(super) trait Carried {
     /// Notes what became of it here and on the other edges.
     fn note(&mut self, settled: Settled, fleet: Spread);
+
+    /// Adds a warning.
+    fn warn(&mut self, warning: String);
 }
 
 impl Carried for Changed {
     fn note(&mut self, settled: Settled, fleet: Spread) {
         self.cut = settled.cut;
         self.fleet = Some(fleet);
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 }
 
@@ -130,6 +138,10 @@ impl Carried for Applied {
             self.message = format!("change {number}: {}", self.message);
         }
         self.fleet = Some(fleet);
+    }
+
+    fn warn(&mut self, warning: String) {
+        self.warnings.push(warning);
     }
 }
 
@@ -226,9 +238,11 @@ pub(super) async fn carry_out<T: Carried>(
             }
             Err(refused) => return Err(refused.into()),
         };
-        let Proposed { store, proposal, config } = proposed;
-        if let Some(config) = config.filter(|_| !verified) {
-            configuration::verify_config(config, &store.keys().services()).await?;
+        let Proposed { store, proposal, trial } = proposed;
+        if let Some(trial) = trial.filter(|_| !verified)
+            && let Some(warning) = try_out(trial, &store.keys().services()).await?
+        {
+            answer.warn(warning);
         }
         let revision = match store.write(proposal).await {
             Ok(revision) => revision,
@@ -241,6 +255,31 @@ pub(super) async fn carry_out<T: Carried>(
         let (settled, spread) = spread(commands, &store, revision).await;
         answer.note(settled, spread);
         return Ok(answer);
+    }
+}
+
+/// Verifies what a change makes of the configuration; what has to be warned of. A service without backends has nothing
+/// to share out yet. And where what is at work fails as well, the change may be what mends it.
+async fn try_out(trial: Trial, key: &str) -> Result<Option<String>, Problem> {
+    let filled = |mut config: Config| {
+        config.services.retain(|service| !service.backends.is_empty());
+        (!config.services.is_empty()).then_some(config)
+    };
+    let verify = async |config| {
+        let way_out = "where it is right all the same, `evenkeel apply --no-verify` takes the whole from a file";
+        configuration::verify_config(config, key, way_out).await
+    };
+    let Some(config) = filled(trial.config) else { return Ok(None) };
+    let Err(problem) = verify(config).await else { return Ok(None) };
+    let Some(before) = trial.before.and_then(filled) else { return Err(problem) };
+    let failed = |problem: &Problem| problem.status == StatusCode::PRECONDITION_FAILED.as_u16();
+    match verify(before).await {
+        Err(before) if failed(&before) && failed(&problem) => {
+            let lines = problem.detail.lines().filter(|line| line.starts_with(' '));
+            let found = lines.map(str::trim).collect::<Vec<_>>().join("; ");
+            Ok(Some(format!("it fails its verification, as what was at work before does: {found}")))
+        }
+        _ => Err(problem),
     }
 }
 

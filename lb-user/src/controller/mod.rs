@@ -49,7 +49,7 @@ pub use self::{
     administer::{Administer, Wish},
     change::{Change, Refused},
     configuration::{ConfigurationCommand, Manner, OnDisk},
-    fleet::{FleetCommand, Outcome, Proposed, Settled},
+    fleet::{FleetCommand, Outcome, Proposed, Settled, Trial},
     history::Entry,
     node::NodeWish,
     sweep::Connections,

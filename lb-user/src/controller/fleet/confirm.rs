@@ -69,7 +69,7 @@ impl Controller {
             exceptions: seen.exceptions.clone(),
             record,
         };
-        let proposed = Box::new(Proposed { store, proposal, config: None });
+        let proposed = Box::new(Proposed { store, proposal, trial: None });
         let changed = Changed { message: what, ..Changed::default() };
         Ok(Some(Outcome::Propose(proposed, changed)))
     }
@@ -96,7 +96,7 @@ impl Controller {
         let exceptions = seen.exceptions.clone();
         let proposal = Proposal { bases: seen.bases, services, exceptions, record };
         // It was at work a moment ago.
-        let proposed = Box::new(Proposed { store, proposal, config: None });
+        let proposed = Box::new(Proposed { store, proposal, trial: None });
         let applied = Applied { message: what, diff: judged.diff, ..Applied::default() };
         Ok(Some(Outcome::Propose(proposed, applied)))
     }

@@ -49,8 +49,16 @@ pub struct Proposed {
     pub store: Store,
     /// What.
     pub proposal: Proposal,
-    /// What it makes of the configuration, to be verified before; `None`: no server or service changes.
-    pub config: Option<Config>,
+    /// What is to be verified before; `None`: no server or service changes.
+    pub trial: Option<Trial>,
+}
+
+/// A configuration that is to be verified.
+pub struct Trial {
+    /// What the change makes of it.
+    pub config: Config,
+    /// What is at work, where what that does not pass either shall not refuse the change.
+    pub before: Option<Config>,
 }
 
 /// What became of a revision here.

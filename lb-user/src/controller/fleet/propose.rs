@@ -9,7 +9,7 @@ use tracing::{debug, info};
 
 use super::{
     super::{Controller, Refused, probes::BackendKey},
-    Fleet, Outcome, Proposed,
+    Fleet, Outcome, Proposed, Trial,
 };
 use crate::{
     admin::{Exception, Exceptions},
@@ -63,8 +63,9 @@ impl Controller {
         record.unconfirmed = confirm.map(|span| Unconfirmed { until: at + span, previous });
         fleet.intend(&record.id, Some(loaded.text.clone()));
         let proposal = Proposal { bases: seen.bases, services, exceptions, record };
-        let config = Some(loaded.config.clone());
-        Ok(Some((Box::new(Proposed { store: fleet.store.clone(), proposal, config }), notes)))
+        let before = Some(self.loaded.config.clone());
+        let trial = Some(Trial { config: loaded.config.clone(), before });
+        Ok(Some((Box::new(Proposed { store: fleet.store.clone(), proposal, trial }), notes)))
     }
 
     /// The same for these backends, which are taken out, or back, as `wanted` has them.
@@ -95,7 +96,7 @@ impl Controller {
         fleet.intend(&record.id, None);
         let proposal = Proposal { bases: seen.bases, services, exceptions, record };
         let store = fleet.store.clone();
-        Ok(Some((Box::new(Proposed { store, proposal, config: None }), notes)))
+        Ok(Some((Box::new(Proposed { store, proposal, trial: None }), notes)))
     }
 
     /// What the store has, if this edge has it, too, and nothing waits there: so that a change can be made of
@@ -183,6 +184,13 @@ impl Controller {
                     store.keys().all()
                 )));
             }
+            Way::Pull if seen.services.is_empty() && !here.is_empty() && !force => {
+                return Err(Refused::Conflict(format!(
+                    "the store has no service at all: taking that would end every service that is at work here; \
+                     `evenkeel store push` writes them to {}, and --force takes them away",
+                    store.keys().services()
+                )));
+            }
             Way::Pull => {
                 let text = with_services(&self.loaded.text, &seen.services)?;
                 let file = store.keys().services().into();
@@ -203,10 +211,11 @@ impl Controller {
                 (seen.services.clone(), seen.exceptions.clone(), Some(text), what)
             }
         };
-        let config = match (&text, way) {
+        let trial = match (&text, way) {
             (Some(text), Way::Pull) => {
                 let file = store.keys().services().into();
-                Some(self.judge(&Candidate { text: text.clone(), file })?.loaded.config)
+                let judged = self.judge(&Candidate { text: text.clone(), file })?;
+                Some(Trial { config: judged.loaded.config, before: None })
             }
             _ => None,
         };
@@ -216,7 +225,7 @@ impl Controller {
         }
         let proposal = Proposal { bases: seen.bases, services, exceptions, record };
         let changed = Changed { message: what, ..Changed::default() };
-        Ok(Outcome::Propose(Box::new(Proposed { store, proposal, config }), changed))
+        Ok(Outcome::Propose(Box::new(Proposed { store, proposal, trial }), changed))
     }
 
     /// Fills a store that nobody has written to with what is at work here.
