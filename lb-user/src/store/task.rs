@@ -130,7 +130,8 @@ impl Store {
         tokio::spawn(async move {
             let (keys, settings) = (&*own_keys, &*own);
             let task = Task { settings, keys, edge: &edge_name, id: &id, tell, asked, reports };
-            task.run().await;
+            // On the heap: the conversation holds whole requests.
+            Box::pin(task.run()).await;
         });
         Self { settings, keys, edge, state, requests, report: Arc::new(report) }
     }
@@ -265,7 +266,7 @@ impl Task<'_> {
         let mut errors: BTreeMap<&str, String> = BTreeMap::new();
         let endpoints = &self.settings.endpoints;
         for endpoint in endpoints.iter().cycle() {
-            match self.talk(endpoint).await {
+            match Box::pin(self.talk(endpoint)).await {
                 Ok(Over) => return,
                 Err((had_answered, error)) => {
                     if had_answered {

@@ -47,12 +47,12 @@ pub fn why_not_services(text: &str) -> Option<String> {
     let (root, faults) = DeTable::parse_recoverable(text);
     if let Some(fault) = faults.first() {
         let at = fault.span().map_or(0, |span| span.start).min(text.len());
-        let line = text.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = text[..text.floor_char_boundary(at)].matches('\n').count() + 1;
         return Some(format!("line {line} is no TOML: {}", fault.message()));
     }
     let root = root.into_inner();
     let strange = root.keys().find(|key| key.get_ref() != "service")?;
-    Some(format!("it has {:?}, which is each edge's own; it may have [[service]] alone", strange))
+    Some(format!("it has {strange:?}, which is each edge's own; it may have [[service]] alone"))
 }
 
 /// Where tables of services follow each other.

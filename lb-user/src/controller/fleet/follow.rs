@@ -119,7 +119,7 @@ impl Controller {
             known(&key) && exception.until.is_none_or(|until| until > now)
         });
         let mut exceptions: Exceptions = wanted.cloned().collect();
-        exceptions.node = self.condition.exceptions.node.clone();
+        exceptions.node.clone_from(&self.condition.exceptions.node);
         let all = self.condition.exceptions.iter().chain(exceptions.iter());
         let keys: BTreeSet<_> = all.map(|e| (e.service.clone(), e.backend.clone())).collect();
         let changed: Vec<BackendKey> = keys
