@@ -74,6 +74,8 @@ fn what_is_changed_on_one_edge_is_at_work_on_all() {
         assert!(edge == 2 || last.contains("edge-3"), "edge {edge}: {last}");
     }
 
+    ground.done(0, &["backend", "add", "api", "web-01", "10.0.0.11:8080"]);
+
     // A whole text, and back again.
     let file = ground.candidate(
         2,
