@@ -13,6 +13,7 @@ mod announce;
 mod choices;
 mod decode;
 mod diagnostic;
+mod discovery;
 pub mod edit;
 mod endpoint;
 mod host;
@@ -39,6 +40,7 @@ pub use self::{
         Forwarding, NotAValue, OnAllDown, OnDown, Overload, Protocol, Scheduler, Tier, XdpMode,
     },
     diagnostic::{Diagnostic, Invalid, Position, Severity},
+    discovery::{Discovery, DiscoverySource, NotASource, Offer, Origin},
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
     host::HostFacts,
@@ -57,6 +59,7 @@ use self::{
     decode::{PrefixFiles, RawConfig},
     diagnostic::{Sink, Source},
 };
+pub(crate) use self::decode::is_name;
 pub use crate::health::{
     AgentCheck, ExecProbe, GrpcProbe, HttpProbe, ProbeKind, StatusSet, Timing, TlsCheck, UdpProbe,
 };

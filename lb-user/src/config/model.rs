@@ -11,7 +11,8 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{
-    Announce, Forwarding, Http, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol,
+    Announce, Discovery, DiscoverySource, Forwarding, Http, OnAllDown, OnDown, Origin, Overload, Prefix, PrefixLists,
+    Protocol,
     Scheduler, Tier, Verify, XdpMode, alerts::Alerts, endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
@@ -33,6 +34,8 @@ pub struct Config {
     pub verify: Verify,
     /// `[alerts]`.
     pub alerts: Alerts,
+    /// `[discovery]`.
+    pub discovery: Discovery,
     /// Every `[[service]]`, in the order of the text.
     pub services: Vec<Service>,
 }
@@ -129,7 +132,10 @@ pub struct Service {
     /// Open connections that it is to carry at its peak.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_connections: Option<u32>,
-    /// The backends, in the order of the text; of the service's address family, except through
+    /// Where more backends come from, in the order of the text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discover: Vec<DiscoverySource>,
+    /// The backends, in the order of the text, then those that are discovered; of the service's address family, except through
     /// tunnels.
     pub backends: Vec<Backend>,
 }
@@ -152,6 +158,9 @@ pub struct Backend {
     /// Open connections that it can carry; says what is too much, and limits nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u32>,
+    /// Where it was discovered; `None`: the text names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// What happens when backends of a service fail and return.

@@ -4,6 +4,7 @@
 mod alerts;
 mod announce;
 mod availability;
+mod discovery;
 mod health;
 mod http;
 mod prefixes;
@@ -34,6 +35,7 @@ pub(super) use self::{
     shape::{Absent, Form, Key, Shape},
     values::nearest,
 };
+pub(crate) use self::values::is_name;
 use self::{
     section::Section,
     shape::{
@@ -45,6 +47,7 @@ use super::{
     alerts::Alerts,
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
+    discovery::{Discovery, DiscoverySource},
     http::Http,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables,
@@ -65,6 +68,7 @@ pub(super) struct RawConfig {
     http: Http,
     verify: Verify,
     alerts: Alerts,
+    discovery: Discovery,
     /// `None`: there is no valid `[node]`.
     pub(super) prefixes: Option<RawPrefixes>,
     pub(super) services: Vec<RawService>,
@@ -80,6 +84,8 @@ pub(super) struct RawService {
     /// `None`: there is a probe, but it could not be decoded.
     pub(super) health: Option<HealthCheck>,
     pub(super) backends: Vec<RawBackend>,
+    /// Where more of them come from.
+    pub(super) discover: Vec<DiscoverySource>,
     /// `None`: it could not be decoded.
     pub(super) scheduler: Option<Scheduler>,
     pub(super) table_size: u32,
@@ -160,6 +166,12 @@ pub(super) const ROOT: Shape = Shape {
             Form::Table(&announce::ANNOUNCE),
             Means("nothing is announced"),
             "how the services' addresses are announced to routers, and when; see [Announcing](../announce.md)",
+        ),
+        key(
+            "discovery",
+            Form::Table(&discovery::DISCOVERY),
+            Means("its defaults"),
+            "how the sources of `discover` are asked; see [Discovery](../discovery.md)",
         ),
         key(
             "service",
@@ -317,6 +329,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         http: http::decode(sink, &root),
         verify: verify::decode(sink, &root),
         alerts: alerts::decode(sink, &root, files.folder()),
+        discovery: discovery::decode(sink, &root, files.folder()),
         prefixes: None,
         services: Vec::new(),
         xdp_mode: XdpMode::default(),
@@ -400,6 +413,7 @@ impl RawConfig {
             http: self.http,
             verify: self.verify,
             alerts: self.alerts,
+            discovery: self.discovery,
             tunnel: tunnel(self.tunnel_sources),
             services: self
                 .services
@@ -430,6 +444,7 @@ impl RawService {
             prefixes: self.prefixes.into_lists(),
             health: self.health?,
             expected_connections: self.expected_connections,
+            discover: self.discover,
             backends: self
                 .backends
                 .into_iter()
@@ -453,6 +468,7 @@ impl RawBackend {
             tier: self.tier,
             max_connections: self.max_connections,
             capacity: self.capacity.map(Spanned::into_inner),
+            origin: None,
         })
     }
 

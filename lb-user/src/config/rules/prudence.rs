@@ -36,6 +36,8 @@ pub(super) fn check(service: &RawService, all: &[RawService], sink: &mut Sink<'_
 fn check_spare(service: &RawService, sink: &mut Sink<'_, '_>) {
     let title = service.title();
     match service.backends.as_slice() {
+        // How many there will be is not the text's to say.
+        _ if !service.discover.is_empty() => {}
         [] => {
             let message = format!("{title} has no backend yet, so no connection to it can succeed");
             sink.warning(&service.span, message, "add backends as [[service.backend]]");
