@@ -41,6 +41,8 @@ pub enum Kind {
     DeliveryFailed,
     /// People drained the node long ago, or forever.
     NodeDrained,
+    /// A source of backends gives no usable answer.
+    DiscoveryFailed,
     /// The configuration file is not what is at work.
     ConfigNotApplied,
 }
@@ -95,7 +97,7 @@ const fn seconds(count: u64) -> Duration {
 }
 
 /// Every kind, the most severe first.
-const ENTRIES: [Entry; 17] = [
+const ENTRIES: [Entry; 18] = [
     Entry {
         kind: Kind::AllDown,
         severity: Severity::Critical,
@@ -272,6 +274,17 @@ const ENTRIES: [Entry; 17] = [
         clear_after: seconds(0),
     },
     Entry {
+        kind: Kind::DiscoveryFailed,
+        severity: Severity::Warning,
+        scope: Scope::Service,
+        meaning: "A source of the service's backends does not answer, or its answer cannot be taken: empty, invalid, or \
+                  too few at once. The backends that were known stay, and servers that come or go are missed.",
+        threshold: "the newest answer is not taken, or is not whole",
+        keys: &[],
+        raise_after: seconds(10),
+        clear_after: seconds(5),
+    },
+    Entry {
         kind: Kind::ConfigNotApplied,
         severity: Severity::Info,
         scope: Scope::Node,
@@ -318,6 +331,7 @@ impl Kind {
             Self::DeliveryFailed => "delivery-failed",
             Self::AnnounceFailed => "announce-failed",
             Self::NodeDrained => "node-drained",
+            Self::DiscoveryFailed => "discovery-failed",
             Self::ConfigNotApplied => "config-not-applied",
         }
     }
