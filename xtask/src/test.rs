@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 21] = [
+const PROGRAMS: [(&str, &[&str]); 22] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -38,10 +38,12 @@ const PROGRAMS: [(&str, &[&str]); 21] = [
     ("vtysh", &["frr"]),
     ("exabgp", &["exabgp"]),
     ("keepalived", &["keepalived"]),
+    // It names backends.
+    ("nsd", &["nsd"]),
 ];
 
 /// Programs whose packages bring a service that starts by itself, and that service.
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 8] = [
     ("nginx", "nginx"),
     ("promtool", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
@@ -49,6 +51,7 @@ const SERVICES: [(&str, &str); 7] = [
     ("vtysh", "frr"),
     ("exabgp", "exabgp"),
     ("keepalived", "keepalived"),
+    ("nsd", "nsd"),
 ];
 
 /// Parts of the names of tests that install the package.

@@ -116,6 +116,9 @@ fn resolver_of(settings: &Discovery) -> Result<TokioResolver, NetError> {
     // A name that was missing for a moment shall not be missing for as long as its zone's SOA says.
     options.cache_size = 0;
     options.negative_max_ttl = Some(Duration::ZERO);
+    // Ports of the kernel's choice are none of those that the balancer gives its connections: among these, an answer
+    // could be taken for one of a connection to a backend that is this very server.
+    options.os_port_selection = true;
     builder.build()
 }
 

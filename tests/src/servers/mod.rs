@@ -4,6 +4,7 @@
 
 mod agent;
 mod nginx;
+mod nsd;
 mod shop;
 mod tiny;
 mod tls;
@@ -12,6 +13,7 @@ mod udp;
 pub use self::{
     agent::Agent,
     nginx::{Access, Nginx, big_file},
+    nsd::{Nsd, ZONE},
     shop::{SHOP_PORT, Shop, pages_at_once, serve},
     tiny::TinyWeb,
     tls::TlsNginx,
