@@ -197,7 +197,10 @@ fn long_out(paths: &Paths, config: &Config) -> Vec<Diagnostic> {
     let now = SystemTime::now();
     let old = exceptions.older_than(LONG, now).filter(|exception| {
         let service = config.service(&exception.service);
-        service.is_some_and(|service| service.backend(&exception.backend).is_some())
+        service.is_some_and(|service| {
+            service.backend(&exception.backend).is_some()
+                || (exception.discovered && !service.discover.is_empty())
+        })
     });
     let told = old.map(|exception| {
         let since = now.duration_since(exception.since).unwrap_or_default().as_secs();

@@ -54,7 +54,7 @@ pub(super) async fn follow(wanted: Wanted<'_>, spec: &Spec, reporter: Reporter) 
 }
 
 async fn client(settings: &Discovery) -> Result<Client, String> {
-    let config = match &settings.kubeconfig {
+    let mut config = match &settings.kubeconfig {
         Some(path) => {
             let told = |error: &dyn std::error::Error| format!("{}: {}", path.display(), chain(error));
             let kubeconfig = Kubeconfig::read_from(path).map_err(|error| told(&error))?;
@@ -66,6 +66,8 @@ async fn client(settings: &Discovery) -> Result<Client, String> {
             format!("nothing says how Kubernetes is reached: {}; set kubeconfig in [discovery]", chain(&error))
         })?,
     };
+    // What goes wrong shall be told, and the pauses are ours.
+    config.default_retry = false;
     Client::try_from(config).map_err(|error| chain(&error))
 }
 

@@ -35,7 +35,7 @@ pub type Key = (String, DiscoverySource);
 
 /// The pauses after answers that did not come: from the first, doubled each time, to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A server that a source names. Sorted by its address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -90,7 +90,7 @@ macro_rules! playbook {
 }
 
 /// The playbook's pages, in Markdown.
-const PLAYBOOK: [(&str, &str); 19] = playbook! {
+const PLAYBOOK: [(&str, &str); 20] = playbook! {
     "all-down",
     "announce-failed",
     "backend-down",
@@ -98,6 +98,7 @@ const PLAYBOOK: [(&str, &str); 19] = playbook! {
     "connection-failures",
     "daemon-down",
     "delivery-failed",
+    "discovery-failed",
     "drift",
     "flapping",
     "imbalance",

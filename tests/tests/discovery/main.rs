@@ -26,7 +26,9 @@ const WHILE: u64 = 200;
 fn configuration(head: &str, settings: &Settings) -> String {
     let text = settings.to_string();
     let at = text.find("\n[[service]]").unwrap();
-    format!("{}{head}{}", &text[..=at], &text[at..])
+    // An alert is not waited for longer than it takes to see that it comes.
+    let alerts = "[alerts]\nraise_after = \"1s\"\nclear_after = \"1s\"\n";
+    format!("{}{alerts}{head}{}", &text[..=at], &text[at..])
 }
 
 /// A service that is probed and discovers from here; `sources` in TOML.

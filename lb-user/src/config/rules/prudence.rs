@@ -99,7 +99,9 @@ fn check_hosts(service: &RawService, sink: &mut Sink<'_, '_>) {
     let mut hosts = service.backends.iter().filter_map(|backend| backend.address.as_ref());
     let Some(first) = hosts.next() else { return };
     let host = first.get_ref().ip();
-    if service.backends.len() > 1 && hosts.all(|address| address.get_ref().ip() == host) {
+    if service.backends.len() > 1
+        && service.discover.is_empty()
+        && hosts.all(|address| address.get_ref().ip() == host) {
         let message = format!(
             "every backend of {} is on {host}, so nothing takes over when that host fails",
             service.title()
