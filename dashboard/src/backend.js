@@ -144,6 +144,7 @@ function tagsOf(row) {
   const tags = [];
   if (row.weight != null && row.weight !== 1) tags.push(`weight ${row.weight}`);
   if (row.backup) tags.push("backup");
+  if (row.origin) tags.push(row.origin);
   return tags.join(", ");
 }
 

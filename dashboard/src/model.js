@@ -106,6 +106,7 @@ function readBackend(backend, measured, rates, window) {
     address: backend.address,
     weight: backend.weight,
     backup: backend.tier === "backup",
+    origin: backend.origin && backend.origin !== "declared" ? backend.origin : "",
     word: backend.state || word,
     kind: word,
     level,

@@ -1,7 +1,8 @@
 //! Evenkeel's user-space half: loader, controller, API and command line.
 //!
 //! The way of a change: `cli` → `api` → `controller` → `plan` (what the tables shall hold) →
-//! `dataplane` (the kernel's tables). The way of a fact: `health` and `nexthop` → `controller`.
+//! `dataplane` (the kernel's tables). The way of a fact: `health`, `nexthop` and `discovery` →
+//! `controller`.
 //! `config` knows the file, `loader` the programs and pins, `daemon` ties them together. `decap` is
 //! the backends' side of the tunnels, a small program of its own. `verify` tries a configuration on the
 //! real program, beside whatever runs. `doctor` examines the host. `http` shows readers metrics and the
@@ -20,6 +21,7 @@ pub mod controller;
 pub mod daemon;
 pub mod dataplane;
 pub mod decap;
+pub mod discovery;
 pub mod doctor;
 mod document;
 pub mod events;
@@ -32,6 +34,7 @@ mod netdevice;
 pub mod nexthop;
 pub mod overview;
 pub mod plan;
+mod stamp;
 mod statistics;
 pub mod store;
 pub mod top;

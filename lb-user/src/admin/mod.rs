@@ -123,6 +123,9 @@ pub struct Exception {
     pub reason: String,
     /// Who asked.
     pub by: Peer,
+    /// Whether it was discovered: it may be gone for a while, and is still taken out when it comes back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub discovered: bool,
 }
 
 impl Exception {
@@ -202,12 +205,12 @@ impl Exceptions {
     pub fn settle(
         &mut self,
         now: SystemTime,
-        configured: impl Fn(&Key) -> bool,
+        configured: impl Fn(&Exception) -> bool,
     ) -> Vec<(Exception, Ended)> {
         let mut ended = Vec::new();
-        self.backends.retain(|key, exception| {
+        self.backends.retain(|_, exception| {
             let how = match exception.until {
-                _ if !configured(key) => Ended::Removed,
+                _ if !configured(exception) => Ended::Removed,
                 Some(until) if until <= now => Ended::TimeUp,
                 _ => return true,
             };
@@ -254,6 +257,7 @@ mod tests {
             until: seconds.map(|seconds| since + Duration::from_secs(seconds)),
             reason: "kernel upgrade".into(),
             by: Peer::of(0),
+            discovered: false,
         }
     }
 
@@ -291,7 +295,7 @@ mod tests {
             [(exception("a", Some(60)), Ended::TimeUp)]
         );
         assert_eq!(exceptions.state(&key), AdminState::Ready);
-        let gone = exceptions.settle(at(61), |(_, backend)| backend != "c");
+        let gone = exceptions.settle(at(61), |exception| exception.backend != "c");
         assert_eq!(gone, [(exception("c", Some(90)), Ended::Removed)]);
         assert_eq!(exceptions.next_end(), None, "b stays until somebody ends it");
         assert_eq!(exceptions.iter().count(), 1);

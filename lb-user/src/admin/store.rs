@@ -89,6 +89,7 @@ mod tests {
             until: None,
             reason: "a \"test\"".into(),
             by: Peer::of(0),
+            discovered: true,
         };
         let mut exceptions: Exceptions = [exception].into_iter().collect();
         write(directory.path(), &exceptions).unwrap();

@@ -49,6 +49,8 @@ pub enum Kind {
     EdgeLost,
     /// Another edge has not applied the newest revision.
     EdgeBehind,
+    /// A source of backends gives no usable answer.
+    DiscoveryFailed,
     /// The configuration file is not what is at work.
     ConfigNotApplied,
 }
@@ -103,7 +105,7 @@ const fn seconds(count: u64) -> Duration {
 }
 
 /// Every kind, the most severe first.
-const ENTRIES: [Entry; 21] = [
+const ENTRIES: [Entry; 22] = [
     Entry {
         kind: Kind::AllDown,
         severity: Severity::Critical,
@@ -324,6 +326,17 @@ const ENTRIES: [Entry; 21] = [
         clear_after: seconds(3),
     },
     Entry {
+        kind: Kind::DiscoveryFailed,
+        severity: Severity::Warning,
+        scope: Scope::Service,
+        meaning: "A source of the service's backends does not answer, or its answer cannot be taken: empty, invalid, or \
+                  too few at once. The backends that were known stay, and servers that come or go are missed.",
+        threshold: "the newest answer is not taken, or is not whole",
+        keys: &[],
+        raise_after: seconds(10),
+        clear_after: seconds(5),
+    },
+    Entry {
         kind: Kind::ConfigNotApplied,
         severity: Severity::Info,
         scope: Scope::Node,
@@ -374,6 +387,7 @@ impl Kind {
             Self::StoreRefused => "store-refused",
             Self::EdgeLost => "edge-lost",
             Self::EdgeBehind => "edge-behind",
+            Self::DiscoveryFailed => "discovery-failed",
             Self::ConfigNotApplied => "config-not-applied",
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     admin::{Exception, NodeDrain},
-    api::model::{Announcement, Delivery, Interface},
+    api::model::{Announcement, Delivery, Interface, SourceStatus},
     plan::BackendId,
 };
 
@@ -77,6 +77,8 @@ pub struct ServiceFacts<'a> {
     pub windows: [Option<WindowFacts<'a>>; 3],
     /// What is shared out.
     pub drawn: Drawn,
+    /// Where more backends come from.
+    pub sources: Vec<SourceStatus>,
     /// Its backends.
     pub backends: Vec<BackendFacts<'a>>,
 }

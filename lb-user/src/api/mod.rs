@@ -6,6 +6,7 @@ mod client;
 pub mod configuration;
 mod connections;
 mod counters;
+mod discovery;
 pub mod events;
 pub mod explain;
 mod fleet;

@@ -14,6 +14,7 @@ pub use super::{
         BackendCounters, Connections, Counters, Failures, HandshakeBucket, InOut, LoopBucket,
         LoopTimes, RemovedCounters, ServiceCounters,
     },
+    discovery::SourceStatus,
     fleet::{Edge, Fleet, Missing, Spread, StoreStatus},
     health::NewHealth,
     node::{Announced, Announcement, Fitness, NodeRequest, NodeStatus},
@@ -137,7 +138,10 @@ pub struct ServiceStatus {
     /// What came over the last 10 seconds, minute and ten minutes.
     #[serde(default)]
     pub windows: Vec<Window>,
-    /// Its backends, in the order of the configuration.
+    /// Where more backends come from than the configuration names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceStatus>,
+    /// Its backends, in the order of the configuration; then those that are discovered.
     pub backends: Vec<BackendStatus>,
 }
 
@@ -148,6 +152,9 @@ pub struct BackendStatus {
     pub name: String,
     /// Its address and port.
     pub address: String,
+    /// Where it comes from: `declared` in the configuration, or one of the service's sources.
+    #[serde(default = "super::discovery::declared")]
+    pub origin: String,
     /// Its weight.
     pub weight: u16,
     /// Its tier.

@@ -479,8 +479,12 @@ impl Cli {
 /// Logs to the journal, with the fields of each line as its own, where stderr goes there anyway; else to
 /// stderr. `RUST_LOG` chooses what.
 fn log() {
-    let filter =
-        EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
+    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into());
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(wanted) => filter.parse_lossy(wanted),
+        // Each attempt of Kubernetes' client that fails is told by us, once.
+        Err(_) => filter.parse_lossy("info,kube_client=off"),
+    };
     if let Some(journal) = journal::layer() {
         return tracing_subscriber::registry().with(filter).with(journal).init();
     }

@@ -51,6 +51,8 @@ pub fn backend_table(services: &[ServiceStatus], format: Output, named: bool) ->
         heads.extend([">MAX", "TIER", ">SINCE", ">PROBE"]);
         heads.extend(agents.then_some("AGENT"));
     }
+    let discovered = services.iter().any(|service| !service.sources.is_empty());
+    heads.extend(discovered.then_some("ORIGIN"));
     let troubled = services.iter().flat_map(|s| &s.backends).any(|b| !b.reason.is_empty());
     if troubled {
         heads.push("REASON");
@@ -73,6 +75,9 @@ pub fn backend_table(services: &[ServiceStatus], format: Output, named: bool) ->
                 if agents {
                     row.push(Cell::new(backend.agent.as_deref().unwrap_or("-")));
                 }
+            }
+            if discovered {
+                row.push(Cell::new(&backend.origin));
             }
             if troubled {
                 row.push(Cell::new(&backend.reason));
@@ -192,7 +197,10 @@ fn long_out(paths: &Paths, config: &Config) -> Vec<Diagnostic> {
     let now = SystemTime::now();
     let old = exceptions.older_than(LONG, now).filter(|exception| {
         let service = config.service(&exception.service);
-        service.is_some_and(|service| service.backend(&exception.backend).is_some())
+        service.is_some_and(|service| {
+            service.backend(&exception.backend).is_some()
+                || (exception.discovered && !service.discover.is_empty())
+        })
     });
     let told = old.map(|exception| {
         let since = now.duration_since(exception.since).unwrap_or_default().as_secs();

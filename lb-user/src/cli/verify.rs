@@ -81,6 +81,15 @@ fn ratio(text: &str) -> Result<Decimal, String> {
 pub fn verify(args: &VerifyArgs, configured: &Path) -> Result<()> {
     let file = args.file.as_deref().unwrap_or(configured);
     let config = Config::load(file)?.config;
+    for service in verify::unknown(&config) {
+        let sources: Vec<_> = service.discover.iter().map(ToString::to_string).collect();
+        eprintln!(
+            "service {:?} is left out: its backends come from {}, and none is known here; the daemon verifies it \
+             with those that it knows at `evenkeel apply` and `reload`",
+            service.name,
+            sources.join(", ")
+        );
+    }
     let options = options(args, &config);
     let mut line = Line::new();
     let report = verify::run(&config, &options, |progress| line.show(&progress));

@@ -13,6 +13,7 @@ mod announce;
 mod choices;
 mod decode;
 mod diagnostic;
+mod discovery;
 pub mod edit;
 mod endpoint;
 mod file;
@@ -34,12 +35,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use self::decode::is_name;
 pub use self::{
     announce::{Announce, AnnounceWay, Hook, OnStop},
     choices::{
         Forwarding, NotAValue, OnAllDown, OnDown, Overload, Protocol, Scheduler, Tier, XdpMode,
     },
     diagnostic::{Diagnostic, Invalid, Position, Severity},
+    discovery::{Discovery, DiscoverySource, NotASource, Offer, Origin},
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
     file::{sweep_unfinished, write_atomically},

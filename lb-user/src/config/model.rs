@@ -11,8 +11,9 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{
-    Announce, Forwarding, Http, OnAllDown, OnDown, Overload, Prefix, PrefixLists, Protocol,
-    Scheduler, Store, Tier, Verify, XdpMode, alerts::Alerts, endpoint,
+    Announce, Discovery, DiscoverySource, Forwarding, Http, OnAllDown, OnDown, Origin, Overload,
+    Prefix, PrefixLists, Protocol, Scheduler, Store, Tier, Verify, XdpMode, alerts::Alerts,
+    endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
 
@@ -36,6 +37,8 @@ pub struct Config {
     /// `[store]`; `None`: the file alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub store: Option<Store>,
+    /// `[discovery]`.
+    pub discovery: Discovery,
     /// Every `[[service]]`, in the order of the text.
     pub services: Vec<Service>,
 }
@@ -132,7 +135,10 @@ pub struct Service {
     /// Open connections that it is to carry at its peak.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected_connections: Option<u32>,
-    /// The backends, in the order of the text; of the service's address family, except through
+    /// Where more backends come from, in the order of the text.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub discover: Vec<DiscoverySource>,
+    /// The backends, in the order of the text, then those that are discovered; of the service's address family, except through
     /// tunnels.
     pub backends: Vec<Backend>,
 }
@@ -155,6 +161,9 @@ pub struct Backend {
     /// Open connections that it can carry; says what is too much, and limits nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<u32>,
+    /// Where it was discovered; `None`: the text names it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
 }
 
 /// What happens when backends of a service fail and return.

@@ -8,6 +8,7 @@ use super::{Controller, Outcome, change::Refused, probes::BackendKey};
 use crate::{
     admin::{AdminState, Ended, Exception, Exceptions, Span, store},
     api::{Peer, model::Changed},
+    config::Config,
     events::{Kind, Note},
     plan::BackendId,
 };
@@ -47,6 +48,7 @@ impl Wish {
     fn exception(
         &self,
         (service, backend): &BackendKey,
+        discovered: bool,
         by: &Peer,
         now: SystemTime,
     ) -> Option<Exception> {
@@ -67,6 +69,7 @@ impl Wish {
             until,
             reason: reason.trim().to_owned(),
             by: by.clone(),
+            discovered,
         })
     }
 
@@ -103,7 +106,13 @@ impl Controller {
         let (mut said, mut news) = (Vec::new(), Vec::new());
         for key in &keys {
             let label = format!("{}/{}", key.0, key.1);
-            match asked.wish.exception(key, &asked.by, now) {
+            let known = self.loaded.config.service(&key.0).and_then(|s| s.backend(&key.1));
+            let discovered = known.map_or_else(
+                // Gone for now; it is known by its exception alone.
+                || exceptions.get(key).is_some_and(|exception| exception.discovered),
+                |backend| backend.origin.is_some(),
+            );
+            match asked.wish.exception(key, discovered, &asked.by, now) {
                 Some(exception) => {
                     let line = format!("backend {label} {}", describe(&exception, now));
                     news.push(admin(key, &line).by(&asked.by).because(&exception.reason));
@@ -164,8 +173,12 @@ impl Controller {
         };
         let keys: Vec<_> = services
             .iter()
-            .filter(|service| service.backend(backend).is_some())
-            .map(|service| (service.name.clone(), backend.to_owned()))
+            .map(|service| (service, (service.name.clone(), backend.to_owned())))
+            .filter(|(service, key)| {
+                // One that was discovered, is taken out and gone can be let back in before it returns.
+                service.backend(backend).is_some() || self.condition.exceptions.get(key).is_some()
+            })
+            .map(|(_, key)| key)
             .collect();
         if keys.is_empty() {
             let mut known: Vec<_> =
@@ -238,9 +251,7 @@ impl Controller {
     /// were any.
     pub(super) fn end_exceptions(&mut self) -> bool {
         let config = &self.loaded.config;
-        let configured = |(service, backend): &BackendKey| {
-            config.service(service).is_some_and(|service| service.backend(backend).is_some())
-        };
+        let configured = |exception: &Exception| is_known(config, exception);
         let ended = self.condition.exceptions.settle(self.clock.now(), configured);
         if ended.is_empty() {
             return self.end_node_drain();
@@ -283,6 +294,14 @@ impl Controller {
         }
         self.remind_of_node();
     }
+}
+
+/// Whether a configuration has the backend that is taken out, or may discover it again.
+pub(super) fn is_known(config: &Config, exception: &Exception) -> bool {
+    config.service(&exception.service).is_some_and(|service| {
+        service.backend(&exception.backend).is_some()
+            || (exception.discovered && !service.discover.is_empty())
+    })
 }
 
 pub(super) fn admin((service, backend): &BackendKey, line: &str) -> Note {

@@ -205,6 +205,7 @@ impl Controller {
         };
         ServiceFacts {
             drawn,
+            sources: self.sources_of(service),
             name: &service.name,
             min_active: service.availability.min_active,
             windows,

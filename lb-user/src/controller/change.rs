@@ -174,6 +174,17 @@ impl Controller {
         peer: &Peer,
     ) -> Result<Outcome<Changed>, Refused> {
         self.configuration.nothing_pending()?;
+        match &change {
+            Change::RemoveBackend { service, name, .. } => {
+                let instead = "it leaves when it is gone there; take it out with `evenkeel backend drain` until then";
+                self.is_declared(service, name, instead)?;
+            }
+            Change::SetWeight { service, name, .. } => {
+                let instead = "set its weight there, or declare it with `evenkeel backend add`";
+                self.is_declared(service, name, instead)?;
+            }
+            _ => {}
+        }
         let text = self.text_on_disk()?;
         let edited = change.edit(&text)?;
         let loaded = if self.loaded.prefix_files.is_empty() {

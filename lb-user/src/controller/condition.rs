@@ -9,7 +9,7 @@ use std::{
 use super::{passive::Watch, probes::BackendKey, ramp::Ramps};
 use crate::{
     admin::{AdminState, Exceptions},
-    config::{Backend, Config, Service},
+    config::{Backend, Config, Offer, Service},
     health::{AgentReport, AgentState, Health, Wants},
     plan::Standing,
 };
@@ -99,6 +99,11 @@ pub fn key(service: &Service, backend: &Backend) -> BackendKey {
     (service.name.clone(), backend.name.clone())
 }
 
+/// What its source says that a backend does; one that the configuration names is let take part.
+pub fn offer(backend: &Backend) -> Offer {
+    backend.origin.as_ref().map_or(Offer::Ready, |origin| origin.offer)
+}
+
 impl Condition {
     /// What probes see of a backend; one that is not probed counts as up.
     pub fn health(&self, service: &Service, backend: &Backend) -> Health {
@@ -117,11 +122,14 @@ impl Condition {
         // One hundredth is the least that either can ask for.
         let percent = (u16::from(ramp) * u16::from(asked) / 100).clamp(1, 100);
         let health = self.health(service, backend);
+        let offer = offer(backend);
         Standing {
             admitted: self.exceptions.state(&key) == AdminState::Ready
+                && offer != Offer::Draining
                 && !matches!(wants, Wants::Drain | Wants::Maintenance),
-            awaited: health == Health::Unknown,
+            awaited: health == Health::Unknown && offer != Offer::Out,
             healthy: health == Health::Up
+                && offer != Offer::Out
                 && wants != Wants::Down
                 && !self.watch.is_ejected(&key, now),
             percent: u8::try_from(percent).unwrap_or(100),
@@ -160,6 +168,7 @@ impl Condition {
         match self.exceptions.state(&key(service, backend)) {
             AdminState::Drain => Doing::Drain,
             AdminState::Maintenance => Doing::Maintenance,
+            AdminState::Ready if offer(backend) == Offer::Draining => Doing::Drain,
             AdminState::Ready if active && !standing.healthy => Doing::FailOpen,
             AdminState::Ready if active && ramp < 100 => Doing::Warming(ramp),
             AdminState::Ready if active => Doing::Active,

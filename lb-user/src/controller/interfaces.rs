@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::{Connections, Controller};
-use crate::{loader::Interfaces, nexthop::Moved};
+use crate::{config::HostFacts, loader::Interfaces, nexthop::Moved};
 
 /// The devices that the interfaces were when last seen, by name.
 pub type Indices = BTreeMap<String, u32>;
@@ -18,6 +18,18 @@ impl Controller {
     pub fn follow_interfaces(&mut self, attached: Interfaces) {
         self.sources.attached = attached;
         self.note_interfaces();
+    }
+
+    /// Looks at the host's own addresses and MTUs again.
+    pub(super) fn note_host(&mut self) {
+        match HostFacts::read() {
+            Ok(facts) if facts != self.host => {
+                self.host = facts;
+                self.update();
+            }
+            Ok(_) => {}
+            Err(error) => warn!("cannot read this host's interfaces: {error}"),
+        }
     }
 
     /// Takes up the addresses and MTUs of interfaces that came or went, and has the connections of clients

@@ -11,6 +11,7 @@ mod apply;
 mod change;
 mod condition;
 pub mod configuration;
+mod discovered;
 mod fleet;
 mod former;
 mod guard;
@@ -42,7 +43,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use tokio::sync::{mpsc, oneshot, watch};
-use tracing::{error, warn};
+use tracing::error;
 
 pub(crate) use self::apply::Applier;
 pub use self::{
@@ -73,6 +74,7 @@ use crate::{
     config::{HostFacts, Loaded},
     connections::Directory,
     dataplane::Lifetimes,
+    discovery,
     events::{Events, Kind, Note},
     explain,
     health::{self, AgentChange, Agents, Health, Monitor},
@@ -191,6 +193,7 @@ pub struct Controller {
     announced: announce::Desk,
     formers: former::Formers,
     fleet: Option<fleet::Fleet>,
+    discovery: discovered::Discovery,
 }
 
 /// Where what happens comes from.
@@ -199,6 +202,7 @@ struct Sources {
     agents: mpsc::Receiver<AgentChange<BackendKey>>,
     next_hops: mpsc::Receiver<nexthop::Update>,
     swept: mpsc::Receiver<Swept>,
+    discovered: mpsc::Receiver<discovery::News>,
     attached: Interfaces,
     store: watch::Receiver<store::State>,
 }
@@ -210,6 +214,7 @@ enum Event {
     Agent(AgentChange<BackendKey>),
     NextHop(nexthop::Update),
     Swept(Swept),
+    Discovered(discovery::News),
     Attached,
     Look,
     ConfigurationDue,
@@ -237,6 +242,9 @@ impl Controller {
             events.tell(Note::new(Kind::Trouble, trouble).warning());
         }
         let configuration = configuration::Keeper::open(&state_dir, &path, &loaded, &events)?;
+        let (discovery, discovered) =
+            discovered::Discovery::open(&state_dir, &loaded.config, sizes.backends, &events);
+        let loaded = discovery.effective(loaded);
         let applier = Applier::new(dataplane).context("read the data path's tables")?;
         let told = news::Told::known(applier.held());
         let (health_changes, health_events) = mpsc::channel(1024);
@@ -293,6 +301,7 @@ impl Controller {
                 agents: agent_events,
                 next_hops,
                 swept,
+                discovered,
                 attached,
                 store: shared,
             },
@@ -304,6 +313,7 @@ impl Controller {
             announced: announce::Desk::default(),
             formers: former::Formers::default(),
             fleet: store.map(|(store, kept)| fleet::Fleet::new(store, kept)),
+            discovery,
         };
         controller.end_exceptions();
         controller.follow_configuration();
@@ -327,6 +337,7 @@ impl Controller {
                 Some(change) = self.sources.agents.recv() => Event::Agent(change),
                 Some(update) = self.sources.next_hops.recv() => Event::NextHop(update),
                 Some(swept) = self.sources.swept.recv() => Event::Swept(swept),
+                Some(news) = self.sources.discovered.recv() => Event::Discovered(news),
                 Ok(()) = self.sources.attached.changed() => Event::Attached,
                 () = tokio::time::sleep_until(next_look.into()) => Event::Look,
                 () = self.configuration.due() => Event::ConfigurationDue,
@@ -346,6 +357,7 @@ impl Controller {
     fn finish(&mut self) {
         self.alerts.keep(&self.loaded.config.alerts, Instant::now());
         self.alerts.finish();
+        self.discovery.finish();
         self.say_goodbye();
     }
 
@@ -375,6 +387,7 @@ impl Controller {
                 self.update();
             }
             Event::Swept(swept) => self.note_swept(&swept),
+            Event::Discovered(news) => self.note_discovered(news),
             Event::Attached => self.note_interfaces(),
             Event::Look => return Some(self.look()),
             Event::ConfigurationDue => self.configuration_due(),
@@ -456,18 +469,6 @@ impl Controller {
         }
     }
 
-    /// Looks at the host's own addresses and MTUs again.
-    fn note_host(&mut self) {
-        match HostFacts::read() {
-            Ok(facts) if facts != self.host => {
-                self.host = facts;
-                self.update();
-            }
-            Ok(_) => {}
-            Err(error) => warn!("cannot read this host's interfaces: {error}"),
-        }
-    }
-
     /// Tells the sweep how long each service's connections may be idle, and whose clients it shall count.
     fn note_timing(&self) {
         let held = self.applier.held().index();
@@ -485,6 +486,7 @@ impl Controller {
     /// Starts and stops probes and resolutions as the configuration says.
     fn follow_configuration(&mut self) {
         let config = &self.loaded.config;
+        self.discovery.follow(config);
         self.http.listen(config.http.listen);
         let Condition { health, exceptions, .. } = &self.condition;
         let mut probes =

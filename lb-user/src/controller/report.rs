@@ -19,7 +19,7 @@ use crate::{
         HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair, ServiceCounters,
         ServiceStatus, Status,
     },
-    config::{Backend, Service, shown},
+    config::{Backend, Offer, Service, shown},
     connections::Directory,
     explain::{self, Standing},
     health::{Health, Wants},
@@ -151,6 +151,7 @@ impl Controller {
             probe,
             min_active: service.availability.min_active,
             windows: windows::of_service(totals, &ids),
+            sources: self.sources_of(service),
             backends: backends
                 .map(|backend| self.backend_status(service, backend, &of(backend)))
                 .collect::<Result<_>>()?,
@@ -177,6 +178,10 @@ impl Controller {
         Ok(BackendStatus {
             name: backend.name.clone(),
             address: shown(backend.address),
+            origin: backend
+                .origin
+                .as_ref()
+                .map_or_else(|| "declared".to_owned(), |origin| origin.source.to_string()),
             weight: backend.weight,
             tier: backend.tier,
             admin: self.condition.exceptions.state(&key),
@@ -212,6 +217,15 @@ impl Controller {
         now: Instant,
     ) -> Vec<String> {
         let mut reasons = Vec::new();
+        if let Some(origin) = &backend.origin {
+            match origin.offer {
+                Offer::Ready => {}
+                Offer::Draining => reasons.push(format!("{} says that it finishes", origin.source)),
+                Offer::Out => {
+                    reasons.push(format!("{} says that it does not serve", origin.source))
+                }
+            }
+        }
         if let Some(ejection) = self.condition.watch.ejection(key, now) {
             reasons.push(ejection.why.clone());
         }

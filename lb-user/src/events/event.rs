@@ -51,6 +51,8 @@ pub enum Kind {
     Announce,
     /// An address is withdrawn.
     Withdraw,
+    /// A source of backends gives no usable answer, or does so again.
+    Discovery,
     /// Something keeps the daemon from working as it should, or does so no longer.
     Trouble,
     /// A kind that this version does not know.
@@ -60,7 +62,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind that can be asked for.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Started,
         Self::Stopped,
         Self::Health,
@@ -80,6 +82,7 @@ impl Kind {
         Self::NextHop,
         Self::Announce,
         Self::Withdraw,
+        Self::Discovery,
         Self::Trouble,
     ];
 
@@ -106,6 +109,7 @@ impl Kind {
             Self::NextHop => "next-hop",
             Self::Announce => "announce",
             Self::Withdraw => "withdraw",
+            Self::Discovery => "discovery",
             Self::Trouble => "trouble",
             Self::Other => "other",
         }

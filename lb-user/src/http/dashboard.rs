@@ -90,7 +90,7 @@ macro_rules! playbook {
 }
 
 /// The playbook's pages, in Markdown.
-const PLAYBOOK: [(&str, &str); 23] = playbook! {
+const PLAYBOOK: [(&str, &str); 24] = playbook! {
     "all-down",
     "announce-failed",
     "backend-down",
@@ -98,6 +98,7 @@ const PLAYBOOK: [(&str, &str); 23] = playbook! {
     "connection-failures",
     "daemon-down",
     "delivery-failed",
+    "discovery-failed",
     "drift",
     "edge-behind",
     "edge-lost",

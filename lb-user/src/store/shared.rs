@@ -293,6 +293,7 @@ mod tests {
             until: None,
             reason: "a new disk".into(),
             by: Peer::of(0),
+            discovered: false,
         };
         let (list, record) = (vec![exception], record());
         let (exceptions, change) = (exceptions_text(&list), record_text(&record));

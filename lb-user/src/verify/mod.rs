@@ -109,7 +109,16 @@ impl Options {
     }
 }
 
-/// Verifies a configuration. Needs the privileges to load programs; leaves nothing behind.
+/// The services that cannot be verified yet: their backends are discovered, and none is known.
+pub fn unknown(config: &Config) -> impl Iterator<Item = &Service> {
+    config.services.iter().filter(|service| is_unknown(service))
+}
+
+fn is_unknown(service: &Service) -> bool {
+    service.backends.is_empty() && !service.discover.is_empty()
+}
+
+/// Verifies a configuration, but for what is [`unknown`]. Needs the privileges to load programs; leaves nothing behind.
 ///
 /// # Errors
 ///
@@ -120,6 +129,9 @@ pub fn run(
     mut progress: impl FnMut(Progress<'_>),
 ) -> Result<Report> {
     let began = Instant::now();
+    let mut known = config.clone();
+    known.services.retain(|service| !is_unknown(service));
+    let config = &known;
     let trial = Trial::new(config, options)?;
     let sizes = Engine::sizes(config, trial.room());
     let mut engine = Engine::load(&sizes, &trial.tables).map_err(explain)?;

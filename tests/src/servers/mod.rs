@@ -5,6 +5,7 @@
 mod agent;
 mod etcd;
 mod nginx;
+mod nsd;
 mod shop;
 mod tiny;
 mod tls;
@@ -14,6 +15,7 @@ pub use self::{
     agent::Agent,
     etcd::{Etcd, Security, User},
     nginx::{Access, Nginx, big_file},
+    nsd::{Nsd, ZONE},
     shop::{SHOP_PORT, Shop, pages_at_once, serve},
     tiny::TinyWeb,
     tls::TlsNginx,

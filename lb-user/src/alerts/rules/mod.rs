@@ -6,6 +6,7 @@
 mod announcing;
 mod balance;
 mod connections;
+mod discovered;
 mod headroom;
 mod host;
 mod membership;
@@ -61,6 +62,7 @@ impl Rules {
         store::judge(&mut found, facts);
         for service in &facts.services {
             membership::judge(&mut found, service, config);
+            discovered::judge(&mut found, service);
             balance::judge(&mut found, service, config);
             let open = service.backends.iter().map(|backend| backend.open).sum();
             let peak = match self.peaks.get_mut(service.name) {

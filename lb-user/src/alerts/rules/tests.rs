@@ -97,6 +97,7 @@ fn who_was_taken_out_long_ago_or_forever() {
         until,
         reason: "kernel upgrade".into(),
         by: Peer::of(0),
+        discovered: false,
     };
     let timed = exception(Some(since + Duration::from_hours(8)));
     let forever = exception(None);

@@ -4,6 +4,7 @@
 mod alerts;
 mod announce;
 mod availability;
+mod discovery;
 mod health;
 mod http;
 mod prefixes;
@@ -28,6 +29,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+pub(crate) use self::values::is_name;
 pub(super) use self::{
     announce::RawAnnounce,
     health::kinds_of,
@@ -47,6 +49,7 @@ use super::{
     alerts::Alerts,
     choices::{Forwarding, Overload, Protocol, Scheduler, Tier, XdpMode},
     diagnostic::Sink,
+    discovery::{Discovery, DiscoverySource},
     http::Http,
     model::{
         Availability, Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables,
@@ -69,6 +72,7 @@ pub(super) struct RawConfig {
     verify: Verify,
     alerts: Alerts,
     store: Option<Store>,
+    discovery: Discovery,
     /// `None`: there is no valid `[node]`.
     pub(super) prefixes: Option<RawPrefixes>,
     pub(super) services: Vec<RawService>,
@@ -84,6 +88,8 @@ pub(super) struct RawService {
     /// `None`: there is a probe, but it could not be decoded.
     pub(super) health: Option<HealthCheck>,
     pub(super) backends: Vec<RawBackend>,
+    /// Where more of them come from.
+    pub(super) discover: Vec<DiscoverySource>,
     /// `None`: it could not be decoded.
     pub(super) scheduler: Option<Scheduler>,
     pub(super) table_size: u32,
@@ -170,6 +176,12 @@ pub(super) const ROOT: Shape = Shape {
             Form::Table(&store::STORE),
             Means("this file alone"),
             "an etcd that edges share their services in; see [One configuration for all edges](../fleet.md)",
+        ),
+        key(
+            "discovery",
+            Form::Table(&discovery::DISCOVERY),
+            Means("its defaults"),
+            "how the sources of `discover` are asked; see [Discovery](../discovery.md)",
         ),
         key(
             "service",
@@ -328,6 +340,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         verify: verify::decode(sink, &root),
         alerts: alerts::decode(sink, &root, files.folder()),
         store: store::decode(sink, &root, files.folder()),
+        discovery: discovery::decode(sink, &root, files.folder()),
         prefixes: None,
         services: Vec::new(),
         xdp_mode: XdpMode::default(),
@@ -412,6 +425,7 @@ impl RawConfig {
             verify: self.verify,
             alerts: self.alerts,
             store: self.store,
+            discovery: self.discovery,
             tunnel: tunnel(self.tunnel_sources),
             services: self
                 .services
@@ -442,6 +456,7 @@ impl RawService {
             prefixes: self.prefixes.into_lists(),
             health: self.health?,
             expected_connections: self.expected_connections,
+            discover: self.discover,
             backends: self
                 .backends
                 .into_iter()
@@ -465,6 +480,7 @@ impl RawBackend {
             tier: self.tier,
             max_connections: self.max_connections,
             capacity: self.capacity.map(Spanned::into_inner),
+            origin: None,
         })
     }
 

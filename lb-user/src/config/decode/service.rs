@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     ALLOW, ALLOW_FILE, DENY, DENY_FILE, Form, Is, Means, PrefixFiles, RawAnnounce, RawBackend,
-    RawService, Refused, Section, Shape, announce, availability, health, key, names, traffic,
+    RawService, Refused, Section, Shape, announce, availability, discovery, health, key, names,
+    traffic,
     values::{self, Problem},
 };
 use crate::config::{
@@ -133,6 +134,14 @@ pub(super) const SERVICE: Shape = Shape {
             "open connections on the busiest day; `verify` compares them with the backends' `capacity`",
         ),
         key(
+            "discover",
+            Form::Words(
+                "source, or list of sources: `dns:NAME:PORT`, `dns:_SERVICE._PROTOCOL.NAME`, `file:PATH`, `kubernetes:NAMESPACE/SERVICE`",
+            ),
+            Means("the backends are those below"),
+            "where more backends come from; see [Discovery](../discovery.md)",
+        ),
+        key(
             "backend",
             Form::Tables(&BACKEND),
             Means("none: every connection is turned away"),
@@ -241,6 +250,7 @@ fn decode_service(
         expected_connections: section
             .value(sink, "expected_connections", |v| values::integer(v, 1, MOST_CONNECTIONS))
             .map(toml::Spanned::into_inner),
+        discover: discovery::of_service(sink, section, files.folder()),
         backends: backends.iter().map(|backend| decode_backend(sink, backend)).collect(),
     }
 }

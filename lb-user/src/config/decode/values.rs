@@ -122,7 +122,7 @@ pub(in crate::config) fn nearest<'n>(
 }
 
 /// Whether a service or a backend may be called `text`.
-pub(in crate::config) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && text.len() <= 63

@@ -54,7 +54,7 @@ pub(super) fn check_tiers(service: &RawService, sink: &mut Sink<'_, '_>) {
     let (count, title) = (service.backends.len(), service.title());
     let primaries = service.backends.iter().filter(|b| b.tier == Tier::Primary).count();
     let least = service.availability.min_active as usize;
-    if count == 0 {
+    if count == 0 || !service.discover.is_empty() {
         return;
     }
     if least > count {

@@ -36,6 +36,8 @@ pub(super) fn check(service: &RawService, all: &[RawService], sink: &mut Sink<'_
 fn check_spare(service: &RawService, sink: &mut Sink<'_, '_>) {
     let title = service.title();
     match service.backends.as_slice() {
+        // How many there will be is not the text's to say.
+        _ if !service.discover.is_empty() => {}
         [] => {
             let message = format!("{title} has no backend yet, so no connection to it can succeed");
             sink.warning(&service.span, message, "add backends as [[service.backend]]");
@@ -97,7 +99,10 @@ fn check_hosts(service: &RawService, sink: &mut Sink<'_, '_>) {
     let mut hosts = service.backends.iter().filter_map(|backend| backend.address.as_ref());
     let Some(first) = hosts.next() else { return };
     let host = first.get_ref().ip();
-    if service.backends.len() > 1 && hosts.all(|address| address.get_ref().ip() == host) {
+    if service.backends.len() > 1
+        && service.discover.is_empty()
+        && hosts.all(|address| address.get_ref().ip() == host)
+    {
         let message = format!(
             "every backend of {} is on {host}, so nothing takes over when that host fails",
             service.title()

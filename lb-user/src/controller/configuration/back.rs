@@ -133,7 +133,7 @@ impl Controller {
         };
         self.configuration.expiry = Some(Instant::now() + AGAIN);
         let previous = match Config::parse(&pending.previous, &self.path) {
-            Ok(previous) => previous,
+            Ok(previous) => self.effective(previous),
             Err(invalid) => {
                 error!("change {} cannot be rolled back: {invalid}", pending.number);
                 return;

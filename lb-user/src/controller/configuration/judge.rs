@@ -27,6 +27,7 @@ impl Controller {
     /// Checks a text and says what it changes.
     pub(in super::super) fn judge(&self, candidate: &Candidate) -> Result<Judged, Refused> {
         let (loaded, host) = self.check(candidate)?;
+        let loaded = self.effective(loaded);
         let diff = self.diff(&loaded.config);
         Ok(Judged { loaded, host, diff })
     }

@@ -45,6 +45,7 @@ impl Controller {
         Deed { note, is_whole, peer, what }: Deed<'_>,
     ) -> Result<(u64, Vec<String>), Refused> {
         let before = is_whole.then(|| self.loaded.config.clone());
+        let loaded = self.effective(loaded);
         let health = self.carry_health(&loaded);
         self.note_added(&loaded);
         let written = self.switch_with(loaded, on_disk, force, peer, what);
@@ -111,7 +112,7 @@ impl Controller {
 
     /// Takes what is known of backends' health over to another configuration, and returns what was
     /// known before.
-    pub(super) fn carry_health(&mut self, new: &Loaded) -> HashMap<BackendKey, Health> {
+    pub(in super::super) fn carry_health(&mut self, new: &Loaded) -> HashMap<BackendKey, Health> {
         let carried =
             carried(&self.loaded.config, &new.config, &self.condition.health, self.applier.held());
         std::mem::replace(&mut self.condition.health, carried)
@@ -131,15 +132,20 @@ fn carried(
     let old = old.index();
     for service in new.services.iter().filter(|service| service.health.timing().is_some()) {
         let known = old.service(&service.name);
+        let backends = known.iter().flat_map(|known| &known.backends);
+        let addresses: HashMap<_, _> = backends.map(|backend| (backend.address, backend)).collect();
         for backend in &service.backends {
             let same = old.backend(&service.name, &backend.name);
-            if same.is_none_or(|same| same.address != backend.address) {
-                continue;
-            }
+            let same = same.filter(|same| same.address == backend.address).or_else(|| {
+                // Discovered or declared, it is the same server under another name.
+                addresses.get(&backend.address).copied()
+            });
+            let Some(same) = same else { continue };
+            let was = (service.name.clone(), same.name.clone());
             let key = (service.name.clone(), backend.name.clone());
             let unprobed = known.is_some_and(|service| service.health.timing().is_none());
-            let active = active.contains(&(service.name.as_str(), backend.name.as_str()));
-            let health = match health.get(&key) {
+            let active = active.contains(&(service.name.as_str(), same.name.as_str()));
+            let health = match health.get(&was) {
                 Some(health) if !unprobed => *health,
                 _ if unprobed && active => Health::Up,
                 _ => continue,

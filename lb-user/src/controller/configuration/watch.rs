@@ -6,7 +6,6 @@
 
 use std::{
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -15,11 +14,8 @@ use crate::{
     api::configuration::Edited,
     config::{Config, Loaded},
     events::{Events, Kind, Note},
+    stamp::{Stamp, stamp},
 };
-
-/// What tells one state of a file from another: device, inode, size, and the times of the last change
-/// of its contents and of itself, in nanoseconds.
-type Stamp = Option<(u64, u64, u64, i128, i128)>;
 
 /// The files' last seen states, and what is with them.
 #[derive(Default)]
@@ -72,16 +68,6 @@ impl Watch {
             }
         }
     }
-}
-
-fn stamp(file: &Path) -> Stamp {
-    let nanoseconds =
-        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    fs::metadata(file).ok().map(|found| {
-        let modified = nanoseconds(found.mtime(), found.mtime_nsec());
-        let changed = nanoseconds(found.ctime(), found.ctime_nsec());
-        (found.dev(), found.ino(), found.size(), modified, changed)
-    })
 }
 
 /// The first file that is not what is at work, and what is with it.

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::{
     super::{
         Controller, Refused,
-        administer::{admin, describe},
+        administer::{admin, describe, is_known},
         configuration::Deed,
         probes::BackendKey,
     },
@@ -111,12 +111,8 @@ impl Controller {
     fn take_exceptions(&mut self, seen: &Snapshot, peer: &Peer) -> Result<(), Refused> {
         let now = self.clock.now();
         let config = &self.loaded.config;
-        let known = |(service, backend): &BackendKey| {
-            config.service(service).is_some_and(|service| service.backend(backend).is_some())
-        };
         let wanted = seen.exceptions.iter().filter(|exception| {
-            let key = (exception.service.clone(), exception.backend.clone());
-            known(&key) && exception.until.is_none_or(|until| until > now)
+            is_known(config, exception) && exception.until.is_none_or(|until| until > now)
         });
         let mut exceptions: Exceptions = wanted.cloned().collect();
         exceptions.node.clone_from(&self.condition.exceptions.node);

@@ -8,7 +8,7 @@ use std::{
 use tracing::{debug, info};
 
 use super::{
-    super::{Controller, Refused, probes::BackendKey},
+    super::{Controller, Refused, administer::is_known, probes::BackendKey},
     Fleet, Outcome, Proposed, Trial,
 };
 use crate::{
@@ -54,8 +54,9 @@ impl Controller {
                     .to_owned(),
             ));
         }
-        let wanted = self.plan(loaded).map_err(|error| Refused::Invalid(error.to_string()))?;
-        let notes = self.guard(loaded, &wanted, force)?;
+        let effective = self.effective(loaded.clone());
+        let wanted = self.plan(&effective).map_err(|error| Refused::Invalid(error.to_string()))?;
+        let notes = self.guard(&effective, &wanted, force)?;
         let exceptions = seen.exceptions.clone();
         let at = self.clock.now();
         let Some(fleet) = &mut self.fleet else { return Ok(None) };
@@ -64,7 +65,7 @@ impl Controller {
         fleet.intend(&record.id, Some(loaded.text.clone()));
         let proposal = Proposal { bases: seen.bases, services, exceptions, record };
         let before = Some(self.loaded.config.clone());
-        let trial = Some(Trial { config: loaded.config.clone(), before });
+        let trial = Some(Trial { config: effective.config, before });
         Ok(Some((Box::new(Proposed { store: fleet.store.clone(), proposal, trial }), notes)))
     }
 
@@ -254,12 +255,7 @@ impl Controller {
         }
         let now = self.clock.now();
         let (over, left): (Vec<_>, Vec<_>) = seen.exceptions.iter().cloned().partition(|e| {
-            e.until.is_some_and(|until| until <= now)
-                || self
-                    .loaded
-                    .config
-                    .service(&e.service)
-                    .is_none_or(|s| s.backend(&e.backend).is_none())
+            e.until.is_some_and(|until| until <= now) || !is_known(&self.loaded.config, e)
         });
         if over.is_empty() {
             return;

@@ -128,8 +128,8 @@ fn health(backend: &BackendStatus) -> String {
     let agent = backend.agent.as_ref().map_or_else(String::new, |agent| format!(", agent {agent}"));
     let tier = format!("{:?}", backend.tier).to_lowercase();
     format!(
-        "{}, {}{since}{probe}{agent}; {tier}, weight {}",
-        backend.state, backend.health, backend.weight
+        "{}, {}{since}{probe}{agent}; {tier}, weight {}; {}",
+        backend.state, backend.health, backend.weight, backend.origin
     )
 }
 
