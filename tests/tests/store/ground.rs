@@ -1,6 +1,6 @@
 //! The ground: edges side by side with a balancer each, a cluster that they are joined to, and a client for each edge.
 
-use std::{fs, thread};
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use evenkeel_tests::{
@@ -18,6 +18,8 @@ const FIRST: u8 = 11;
 /// Tables of the default size take a second to be made.
 pub const TABLES: &str =
     "[tables]\nconnections = 8192\nunconfirmed = 4096\nclients = 1024\nprefixes = 1024\n";
+/// How long a request to etcd may take.
+pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// How many requests are "under load for a while".
 pub const WHILE: u64 = 100;
 
@@ -104,7 +106,8 @@ impl Ground {
         let endpoints = endpoints.join("\", \"");
         let store = format!(
             "# This edge's own part.\n[store]\nkind = \"etcd\"\nendpoints = [\"{endpoints}\"]\nedge = \"{name}\"\n\
-             timeout = \"2s\"\n{more}\n{TABLES}\n[alerts]\nraise_after = \"200ms\"\nclear_after = \"200ms\"\n"
+             timeout = \"{}s\"\n{more}\n{TABLES}\n[alerts]\nraise_after = \"200ms\"\nclear_after = \"200ms\"\n",
+            TIMEOUT.as_secs(),
         );
         settings.to_string().replacen("\n[[service]]", &format!("\n{store}\n[[service]]"), 1)
     }

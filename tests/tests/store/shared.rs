@@ -1,10 +1,13 @@
 //! What is changed on one edge is at work on all of them when the command returns, whoever changes it and how.
 
+use std::time::Instant;
+
 use anyhow::ensure;
 use evenkeel_tests::wait::{PATIENCE, eventually};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::ground::{Ground, TABLES, flawless};
+use crate::ground::{Ground, TABLES, TIMEOUT, WHILE, flawless};
 
 const ALL: &str = "applied by edge-1, edge-2, edge-3";
 
@@ -177,7 +180,7 @@ fn waits_for_its_confirmation(ground: &mut Ground) {
 }
 
 #[test]
-fn who_cannot_apply_a_change_goes_on_and_is_named() {
+fn who_does_not_apply_a_change_goes_on_and_is_named() {
     let mut ground =
         Ground::prepare(evenkeel_tests::servers::Etcd::start().unwrap(), 2, 3).unwrap();
     ground.start(&ground.text(0, &ground.web())).unwrap();
@@ -208,6 +211,22 @@ fn who_cannot_apply_a_change_goes_on_and_is_named() {
     ground.done(0, &["backend", "remove", "web", "web-03"]);
     ground.await_alert(1, "store-refused", false);
     ground.await_together().unwrap();
+
+    // One that hangs is waited for as long as a request may take, and then named; its data path goes on.
+    ground.edges[1].signal(Signal::STOP).unwrap();
+    let began = Instant::now();
+    let drain = ["backend", "drain", "web/web-01", "--for", "1h", "--reason", "its disk"];
+    let outcome = ground.cli(0, &drain);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(outcome.stdout.ends_with("applied by edge-1\n"), "{outcome:?}");
+    assert!(outcome.stderr.contains("not applied by edge-2: it is at revision"), "{outcome:?}");
+    assert!(began.elapsed() >= TIMEOUT, "{:?}", began.elapsed());
+    for load in &loads {
+        load.proceed(WHILE).unwrap();
+    }
+    ground.edges[1].signal(Signal::CONT).unwrap();
+    ground.await_together().unwrap();
+    assert_eq!(ground.shares(1, 20), shares(&[("web-02", 20)]));
     flawless(loads);
 }
 
