@@ -66,7 +66,8 @@ fn every_edges_findings_stand_side_by_side() {
         })
         .unwrap();
         let text = ground.done(from, &["status", "--fleet"]);
-        assert!(text.contains("web-01") && text.contains("edge-2"), "{text}");
+        assert!(text.contains("web/web-01 is down for edge-2 and not for edge-1\n"), "{text}");
+        assert!(text.contains("edge-2: warning: backend web/web-01 is down: timed out"), "{text}");
         let answer = ground.edges[from].api("GET", "/v1/fleet", None).unwrap();
         assert_eq!(answer.body["disagreements"][0]["backend"], "web-01", "{answer:?}");
     }
