@@ -80,7 +80,8 @@ impl FromStr for DiscoverySource {
         };
         match scheme {
             "dns" | "dns+srv" if rest.starts_with('_') || scheme == "dns+srv" => {
-                const SRV: &str = "write it like \"dns:_http._tcp.web.internal\"; the records say the ports";
+                const SRV: &str =
+                    "write it like \"dns:_http._tcp.web.internal\"; the records say the ports";
                 let labels: Vec<&str> = rest.split('.').collect();
                 let service = |label: &&str| label.len() > 1 && label.starts_with('_');
                 if !is_domain(rest) || labels.len() < 3 || !labels.iter().take(2).all(service) {
@@ -89,7 +90,8 @@ impl FromStr for DiscoverySource {
                 Ok(Self::Srv { name: rest.to_owned() })
             }
             "dns" => {
-                const DNS: &str = "write it like \"dns:web.internal:8080\", with a port of 1 to 65535";
+                const DNS: &str =
+                    "write it like \"dns:web.internal:8080\", with a port of 1 to 65535";
                 let Some((name, port)) = rest.rsplit_once(':') else {
                     return Err(wrong("has no port", DNS));
                 };
@@ -104,7 +106,10 @@ impl FromStr for DiscoverySource {
             "file" => {
                 let (path, port) = with_port(rest);
                 if path.is_empty() || path.ends_with('/') {
-                    return Err(wrong("names no file", "write it like \"file:/etc/evenkeel/web.json\""));
+                    return Err(wrong(
+                        "names no file",
+                        "write it like \"file:/etc/evenkeel/web.json\"",
+                    ));
                 }
                 Ok(Self::File { path: path.into(), port })
             }
@@ -112,8 +117,7 @@ impl FromStr for DiscoverySource {
                 let (name, port) = with_port(rest);
                 let parts = name.split_once('/').filter(|(a, b)| is_label(a) && is_label(b));
                 let Some((namespace, service)) = parts else {
-                    const REMEDY: &str =
-                        "write it like \"kubernetes:default/web\", or \"kubernetes:default/web:http\" with a port's name";
+                    const REMEDY: &str = "write it like \"kubernetes:default/web\", or \"kubernetes:default/web:http\" with a port's name";
                     return Err(wrong("is not a namespace and a service", REMEDY));
                 };
                 let (namespace, service) = (namespace.to_owned(), service.to_owned());

@@ -34,6 +34,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(crate) use self::decode::is_name;
 pub use self::{
     announce::{Announce, AnnounceWay, Hook, OnStop},
     choices::{
@@ -59,7 +60,6 @@ use self::{
     decode::{PrefixFiles, RawConfig},
     diagnostic::{Sink, Source},
 };
-pub(crate) use self::decode::is_name;
 pub use crate::health::{
     AgentCheck, ExecProbe, GrpcProbe, HttpProbe, ProbeKind, StatusSet, Timing, TlsCheck, UdpProbe,
 };

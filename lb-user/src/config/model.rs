@@ -11,9 +11,8 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{
-    Announce, Discovery, DiscoverySource, Forwarding, Http, OnAllDown, OnDown, Origin, Overload, Prefix, PrefixLists,
-    Protocol,
-    Scheduler, Tier, Verify, XdpMode, alerts::Alerts, endpoint,
+    Announce, Discovery, DiscoverySource, Forwarding, Http, OnAllDown, OnDown, Origin, Overload,
+    Prefix, PrefixLists, Protocol, Scheduler, Tier, Verify, XdpMode, alerts::Alerts, endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
 

@@ -11,7 +11,7 @@ use super::{Controller, Refused, condition};
 use crate::{
     api::{Peer, model::SourceStatus},
     config::{Config, Loaded, Offer, Service},
-    discovery::{Book, Follower, Key, News, Said, merge, store},
+    discovery::{Book, Entry, Follower, Key, News, Said, merge, store},
     events::{Events, Kind, Note},
 };
 
@@ -91,7 +91,7 @@ impl Controller {
         if let Some(said) = turn.said {
             self.tell_source(&key, &said);
         }
-        let now_left_out = self.discovery.book.get(&key).map(|entry| entry.told_left_out());
+        let now_left_out = self.discovery.book.get(&key).map(Entry::told_left_out);
         if let Some(now_left_out) = now_left_out.filter(|now| !now.is_empty() && *now != left_out) {
             let message = format!("{} has servers that cannot be backends: {now_left_out}", key.1);
             self.events.tell(Note::new(Kind::Discovery, message).service(&key.0).warning());
@@ -123,10 +123,14 @@ impl Controller {
         let known = self.discovery.book.found(&(service.clone(), source.clone())).len();
         let note = match said {
             Said::Trouble(why) => {
-                let message = format!("{source} gives no usable answer, and the {known} backends known from it stay: {why}");
+                let message = format!(
+                    "{source} gives no usable answer, and the {known} backends known from it stay: {why}"
+                );
                 Note::new(Kind::Discovery, message).because(why).warning()
             }
-            Said::Well => Note::new(Kind::Discovery, format!("{source} answers again: {known} backends")),
+            Said::Well => {
+                Note::new(Kind::Discovery, format!("{source} answers again: {known} backends"))
+            }
         };
         self.events.tell(note.service(service));
     }
@@ -159,8 +163,14 @@ impl Controller {
     }
 
     /// Refuses to edit a backend that the text does not name, and says what can be done with it.
-    pub(super) fn is_declared(&self, service: &str, backend: &str, instead: &str) -> Result<(), Refused> {
-        let known = self.loaded.config.service(service).and_then(|service| service.backend(backend));
+    pub(super) fn is_declared(
+        &self,
+        service: &str,
+        backend: &str,
+        instead: &str,
+    ) -> Result<(), Refused> {
+        let known =
+            self.loaded.config.service(service).and_then(|service| service.backend(backend));
         let Some(origin) = known.and_then(|backend| backend.origin.as_ref()) else { return Ok(()) };
         Err(Refused::Conflict(format!(
             "backend {service}/{backend} comes from {}, and not from the configuration; {instead}",

@@ -17,7 +17,12 @@ const LOOK: Duration = Duration::from_secs(1);
 const LARGEST: u64 = 64 << 20;
 
 /// Looks at the file until nobody listens.
-pub(super) async fn follow(path: &Path, port: Option<&str>, protocol: Protocol, reporter: Reporter) {
+pub(super) async fn follow(
+    path: &Path,
+    port: Option<&str>,
+    protocol: Protocol,
+    reporter: Reporter,
+) {
     // At the start there is nobody who writes it for us.
     let mut seen = stamp(path);
     let mut told = None;
@@ -123,7 +128,8 @@ endpoints:
     fn one_a_list_and_several_documents_are_read() {
         assert_eq!(addresses(JSON), ["10.0.0.1:8080", "10.0.0.2:8080"]);
         assert_eq!(addresses(YAML), ["10.0.0.1:8080", "10.0.0.2:8080", "[2001:db8::1]:8080"]);
-        let list = format!(r#"{{ "kind": "List", "apiVersion": "v1", "items": [{JSON}, {JSON}] }}"#);
+        let list =
+            format!(r#"{{ "kind": "List", "apiVersion": "v1", "items": [{JSON}, {JSON}] }}"#);
         assert_eq!(addresses(&list).len(), 4);
         let list = format!("kind: EndpointSliceList\nitems: [{JSON}]\n");
         assert_eq!(addresses(&list).len(), 2);

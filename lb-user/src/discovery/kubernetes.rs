@@ -56,14 +56,18 @@ pub(super) async fn follow(wanted: Wanted<'_>, spec: &Spec, reporter: Reporter) 
 async fn client(settings: &Discovery) -> Result<Client, String> {
     let mut config = match &settings.kubeconfig {
         Some(path) => {
-            let told = |error: &dyn std::error::Error| format!("{}: {}", path.display(), chain(error));
+            let told =
+                |error: &dyn std::error::Error| format!("{}: {}", path.display(), chain(error));
             let kubeconfig = Kubeconfig::read_from(path).map_err(|error| told(&error))?;
             let options = KubeConfigOptions::default();
             let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
             config.map_err(|error| told(&error))?
         }
         None => Config::infer().await.map_err(|error| {
-            format!("nothing says how Kubernetes is reached: {}; set kubeconfig in [discovery]", chain(&error))
+            format!(
+                "nothing says how Kubernetes is reached: {}; set kubeconfig in [discovery]",
+                chain(&error)
+            )
         })?,
     };
     // What goes wrong shall be told, and the pauses are ours.
@@ -125,7 +129,9 @@ fn answer(
 ) -> Result<Answer, String> {
     let Wanted { namespace, service, port } = *wanted;
     if known.is_empty() {
-        return Err(format!("no EndpointSlice in the namespace {namespace} is of a service {service}"));
+        return Err(format!(
+            "no EndpointSlice in the namespace {namespace} is of a service {service}"
+        ));
     }
     let slices: Vec<Slice> = known.values().cloned().collect();
     let found = slices::servers(&slices, port, spec.protocol)?;

@@ -79,7 +79,11 @@ pub(super) fn backends(config: &Config, service: &Service, book: &Book) -> Vec<B
 }
 
 /// The servers of `found` that can be backends of a service, and why each of the others cannot.
-pub(super) fn fit(config: &Config, service: &Service, found: &[Found]) -> (Vec<Found>, Vec<String>) {
+pub(super) fn fit(
+    config: &Config,
+    service: &Service,
+    found: &[Found],
+) -> (Vec<Found>, Vec<String>) {
     let (mut fitting, mut left_out) = (Vec::with_capacity(found.len()), Vec::new());
     for server in found {
         match fault(config, service, server.address) {
@@ -105,7 +109,9 @@ fn fault(config: &Config, service: &Service, address: SocketAddr) -> Option<Stri
             return Some("is the service's own address".to_owned());
         }
         if port != 0 && port != own.port() {
-            return Some(format!("has another port than the service, and {forwarding} changes none"));
+            return Some(format!(
+                "has another port than the service, and {forwarding} changes none"
+            ));
         }
     } else if port == 0 && own.port() != 0 {
         return Some("has no port".to_owned());
@@ -174,7 +180,7 @@ fn lighten(service: &Service, members: &mut [Backend]) {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, path::Path, time::SystemTime};
+    use std::{fmt::Write as _, path::Path, time::SystemTime};
 
     use proptest::prelude::*;
 
@@ -190,7 +196,8 @@ mod tests {
              discover = [\"dns:web.internal:8080\", \"kubernetes:default/web\"]\n{keys}\n"
         );
         for (name, address) in backends {
-            text += &format!("[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n");
+            write!(text, "[[service.backend]]\nname = \"{name}\"\naddress = \"{address}\"\n")
+                .unwrap();
         }
         Config::parse(&text, Path::new("evenkeel.toml")).unwrap().config
     }
@@ -230,7 +237,8 @@ mod tests {
         ];
         let merged = merge(&config, &book(&config, &[(0, &dns), (1, &pods)]));
         assert_eq!(names(&merged), ["b", "web-9", "10.0.0.2-8080", "web-1", "web-2"]);
-        let origins: Vec<_> = merged.services[0].backends.iter().map(|b| b.origin.as_ref()).collect();
+        let origins: Vec<_> =
+            merged.services[0].backends.iter().map(|b| b.origin.as_ref()).collect();
         assert_eq!(origins[0], None);
         assert_eq!(origins[2].unwrap().source.to_string(), "dns:web.internal:8080");
         // Merged again it is the same, and without a book it is the text's.
@@ -287,7 +295,11 @@ mod tests {
         let one = (0_u8..24, 1_u16..4, name, 1_u16.., any::<bool>(), any::<bool>());
         prop::collection::vec(one, 0..40).prop_map(|all| {
             let one = |(host, port, name, weight, v6, backup)| {
-                let address = if v6 { format!("[2001:db8::{host}]:{port}") } else { format!("10.0.0.{host}:{port}") };
+                let address = if v6 {
+                    format!("[2001:db8::{host}]:{port}")
+                } else {
+                    format!("10.0.0.{host}:{port}")
+                };
                 let tier = if backup { Tier::Backup } else { Tier::Primary };
                 Found { name, weight, tier, ..server(&address) }
             };
@@ -306,11 +318,11 @@ mod tests {
             let merged = merge(&config, &book(&config, &[(0, &dns), (1, &pods)]));
             let backends = &merged.services[0].backends;
             let mut names = BTreeSet::new();
-            let mut addresses = BTreeMap::new();
+            let mut addresses = BTreeSet::new();
             for backend in backends {
                 prop_assert!(is_name(&backend.name), "{}", backend.name);
                 prop_assert!(names.insert(&backend.name), "{} twice", backend.name);
-                prop_assert!(addresses.insert(backend.address, ()).is_none(), "{} twice", backend.address);
+                prop_assert!(addresses.insert(backend.address), "{} twice", backend.address);
                 prop_assert!(backend.address.is_ipv4() && backend.weight > 0);
             }
             let sum: u64 = backends.iter().map(|backend| u64::from(backend.weight)).sum();

@@ -173,7 +173,8 @@ impl Drop for Follower {
 async fn ask_on(spec: Spec, known: Vec<Found>, reporter: Reporter) {
     match &spec.source {
         DiscoverySource::Dns { name, port } => {
-            dns::follow(dns::Question::Addresses(name.clone(), *port), &spec, known, reporter).await;
+            dns::follow(dns::Question::Addresses(name.clone(), *port), &spec, known, reporter)
+                .await;
         }
         DiscoverySource::Srv { name } => {
             dns::follow(dns::Question::Servers(name.clone()), &spec, known, reporter).await;

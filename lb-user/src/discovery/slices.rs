@@ -44,7 +44,9 @@ impl Document {
     pub(super) fn into_slices(self) -> Result<Vec<Slice>, String> {
         let Self { kind, items, address_type, endpoints, ports } = self;
         match (kind.as_str(), address_type) {
-            ("EndpointSlice", Some(address_type)) => Ok(vec![Slice { address_type, endpoints, ports }]),
+            ("EndpointSlice", Some(address_type)) => {
+                Ok(vec![Slice { address_type, endpoints, ports }])
+            }
             ("EndpointSlice", None) => Err("the EndpointSlice has no addressType".to_owned()),
             ("EndpointSliceList" | "List", _) => Ok(items),
             _ => Err(format!("the kind is {kind:?}, not EndpointSlice or a List of them")),
@@ -87,8 +89,8 @@ struct Port {
     #[serde(default)]
     name: Option<String>,
     /// `None`: every port.
-    #[serde(default)]
-    port: Option<u16>,
+    #[serde(default, rename = "port")]
+    number: Option<u16>,
     /// `None`: TCP.
     #[serde(default)]
     protocol: Option<String>,
@@ -125,12 +127,9 @@ pub(super) fn servers(
     // A slice that has not the port has no such servers, but one has to have it.
     let (mut names, mut is_known) = (Vec::new(), port.is_none());
     for slice in slices {
-        let number = match slice.port(port, protocol)? {
-            Some(number) => number,
-            None => {
-                names.extend(slice.names());
-                continue;
-            }
+        let Some(number) = slice.port(port, protocol)? else {
+            names.extend(slice.names());
+            continue;
         };
         is_known = true;
         for endpoint in slice.endpoints.iter().flatten() {
@@ -143,7 +142,10 @@ pub(super) fn servers(
     names.sort_unstable();
     names.dedup();
     let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-    Err(format!("there is no {protocol} port called {:?}; the ports are: {known}", port.unwrap_or("")))
+    Err(format!(
+        "there is no {protocol} port called {:?}; the ports are: {known}",
+        port.unwrap_or("")
+    ))
 }
 
 impl Slice {
@@ -157,7 +159,7 @@ impl Slice {
         let mut fitting = all.iter().filter(fits);
         let Some(wanted) = wanted else {
             return match (fitting.next(), fitting.next()) {
-                (Some(only), None) => Ok(Some(only.port.unwrap_or(0))),
+                (Some(only), None) => Ok(Some(only.number.unwrap_or(0))),
                 (None, _) if all.is_empty() => Ok(Some(0)),
                 (None, _) => Ok(None),
                 (Some(_), Some(_)) => Err(format!(
@@ -169,7 +171,7 @@ impl Slice {
             };
         };
         let named = fitting.find(|port| port.name.as_deref() == Some(wanted));
-        Ok(named.map(|port| port.port.unwrap_or(0)))
+        Ok(named.map(|port| port.number.unwrap_or(0)))
     }
 
     fn names(&self) -> Vec<&str> {
@@ -184,7 +186,9 @@ impl Endpoint {
         let ip: IpAddr = match address_type {
             "IPv4" => text.parse().map(IpAddr::V4).ok(),
             "IPv6" => text.parse().map(IpAddr::V6).ok(),
-            "FQDN" => return Err("slices of host names (FQDN) are not read; use dns: for them".into()),
+            "FQDN" => {
+                return Err("slices of host names (FQDN) are not read; use dns: for them".into());
+            }
             other => return Err(format!("addressType is {other:?}, not IPv4 or IPv6")),
         }
         .ok_or_else(|| format!("the endpoint {text:?} is no {address_type} address"))?;
@@ -212,7 +216,7 @@ impl From<api::EndpointSlice> for Slice {
         };
         let port = |port: api::EndpointPort| Port {
             name: port.name,
-            port: port.port.and_then(|number| u16::try_from(number).ok()),
+            number: port.port.and_then(|number| u16::try_from(number).ok()),
             protocol: port.protocol,
         };
         Self {
@@ -301,9 +305,14 @@ pub(super) mod tests {
         let error = servers(&two, Some("https"), Protocol::Tcp).unwrap_err();
         assert!(error.contains("\"https\"") && error.contains("http, metrics"), "{error}");
         // Not every slice of a service has to have it.
-        let other = slice(r#"{ "addressType": "IPv4", "ports": [{ "name": "x", "port": 1 }], "endpoints": [
-            { "addresses": ["10.1.0.1"] }] }"#);
-        assert_eq!(servers(&[other, two[0].clone()], Some("http"), Protocol::Tcp).unwrap().len(), 2);
+        let other = slice(
+            r#"{ "addressType": "IPv4", "ports": [{ "name": "x", "port": 1 }], "endpoints": [
+            { "addresses": ["10.1.0.1"] }] }"#,
+        );
+        assert_eq!(
+            servers(&[other, two[0].clone()], Some("http"), Protocol::Tcp).unwrap().len(),
+            2
+        );
         assert_eq!(servers(&[], Some("http"), Protocol::Tcp), Ok(Vec::new()));
     }
 

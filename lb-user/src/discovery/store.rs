@@ -58,7 +58,12 @@ pub fn recover(state_dir: &Path, config: &Config) -> (Book, Option<String>) {
                 |error| format!("and stays there: {error}"),
                 |aside| format!("and is {} now", aside.display()),
             );
-            (book, Some(format!("what was discovered is not known any more: {error:#}; the file {then}")))
+            (
+                book,
+                Some(format!(
+                    "what was discovered is not known any more: {error:#}; the file {then}"
+                )),
+            )
         }
     }
 }

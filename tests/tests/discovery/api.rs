@@ -143,7 +143,8 @@ impl State {
             let mut endpoint = pattern.clone();
             endpoint["addresses"] = json!([address]);
             endpoint["conditions"] = conditions.clone();
-            endpoint["targetRef"]["name"] = json!(format!("web-6c8b4f9d7-{}", address.replace('.', "-")));
+            endpoint["targetRef"]["name"] =
+                json!(format!("web-6c8b4f9d7-{}", address.replace('.', "-")));
             endpoint
         });
         slice["endpoints"] = endpoints.collect();

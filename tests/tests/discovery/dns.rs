@@ -61,7 +61,8 @@ fn members_follow_the_records_without_one_failed_request() {
     // One that people took out stays out, also when it goes and comes back.
     let refused = balancer.cli(&["backend", "remove", "web", &name]).unwrap();
     assert!(refused.code != 0 && refused.stderr.contains("backend drain"), "{refused:?}");
-    let drain = ["backend", "drain", &format!("web/{name}"), "--for", "forever", "--reason", "new disk"];
+    let drain =
+        ["backend", "drain", &format!("web/{name}"), "--for", "forever", "--reason", "new disk"];
     balancer.cli(&drain).unwrap().success().unwrap();
     await_active(balancer, "web", &addresses(lab, Family::V4, &[0, 1]));
     server.serve(&(pick(lab, &[0, 1]) + &slow(lab, 1))).unwrap();
@@ -124,7 +125,8 @@ fn a_dns_that_fails_takes_nobody_away_and_a_restart_neither() {
 
     // A daemon that starts now has its backends all the same, and knows who was taken out.
     let drained = name_at(&stage.balancer, "web", &both[1]);
-    let drain = ["backend", "drain", &format!("web/{drained}"), "--for", "1h", "--reason", "new disk"];
+    let drain =
+        ["backend", "drain", &format!("web/{drained}"), "--for", "1h", "--reason", "new disk"];
     stage.balancer.cli(&drain).unwrap().success().unwrap();
     stage.balancer.terminate().unwrap();
     stage.balancer.run().unwrap();
@@ -144,6 +146,9 @@ fn a_dns_that_fails_takes_nobody_away_and_a_restart_neither() {
     await_active(&stage.balancer, "web", &addresses(&stage.lab, Family::V4, &[0, 2]));
     await_alert(&stage.balancer, "web", None);
     let source = &told(&stage.balancer, "web").unwrap()["sources"][0];
-    assert_eq!((&source["backends"], &source["source"]), (&3.into(), &"dns:web.internal:8080".into()));
+    assert_eq!(
+        (&source["backends"], &source["source"]),
+        (&3.into(), &"dns:web.internal:8080".into())
+    );
     load.stop().unwrap().flawless().unwrap();
 }

@@ -18,9 +18,7 @@ use super::{
 
 /// A slice of these hosts as JSON, each with the conditions given.
 fn slice(hosts: &[(&Host, serde_json::Value)]) -> String {
-    let endpoint = |(host, conditions): &(&Host, serde_json::Value)| {
-        json!({ "addresses": [host.v4.to_string()], "hostname": host.name, "conditions": conditions })
-    };
+    let endpoint = |(host, conditions): &(&Host, serde_json::Value)| json!({ "addresses": [host.v4.to_string()], "hostname": host.name, "conditions": conditions });
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": { "name": "web" },
@@ -69,7 +67,10 @@ fn a_file_is_followed_however_it_is_edited() {
     let all = [(host(0), ready.clone()), (host(1), finishing), (host(2), away)];
     fs::write(&path, slice(&all)).unwrap();
     await_active(balancer, "web", &addresses(lab, Family::V4, &[0]));
-    assert_eq!(those(balancer, "web", "state", &"drain".into()).unwrap(), addresses(lab, Family::V4, &[1]));
+    assert_eq!(
+        those(balancer, "web", "state", &"drain".into()).unwrap(),
+        addresses(lab, Family::V4, &[1])
+    );
     let out = balancer.backend_status("web", "web-03").unwrap();
     assert_eq!((&out["state"], &out["admin"]), (&"out".into(), &"ready".into()), "{out}");
     assert!(out["reason"].as_str().unwrap().contains("does not serve"), "{out}");

@@ -39,7 +39,10 @@ fn endpoints_do_what_their_conditions_say() {
     await_active(&stage.balancer, "web", &at(&stage, &[0, 1]));
     let asked = api.asked();
     let (path, bearer) = &asked[0];
-    assert!(path.starts_with("/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?"), "{path}");
+    assert!(
+        path.starts_with("/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices?"),
+        "{path}"
+    );
     assert!(path.contains("labelSelector=kubernetes.io%2Fservice-name%3Dweb"), "{path}");
     assert_eq!(bearer, "Bearer secret");
     let load = Load::start(stage.client(), Family::V4.service(80), Pattern::default()).unwrap();
@@ -48,7 +51,7 @@ fn endpoints_do_what_their_conditions_say() {
     // A pod is added; then one terminates, and finishes what it has.
     api.say(&BTreeMap::from([(ONE, ready()), (TWO, ready()), (THREE, ready())]));
     await_active(&stage.balancer, "web", &at(&stage, &[0, 1, 2]));
-    big_file(&stage.files().join("big"), 6).unwrap();
+    big_file(&stage.files().join("big"), 2).unwrap();
     let downloads: Vec<_> = (0..6)
         .map(|_| {
             let ask = || {

@@ -10,6 +10,8 @@ mod kubernetes;
 mod mixed;
 mod srv;
 
+use std::fmt::Write as _;
+
 use anyhow::{Context as _, ensure};
 use evenkeel_tests::{
     evenkeel::Balancer,
@@ -53,7 +55,12 @@ fn told(balancer: &Balancer, service: &str) -> anyhow::Result<Value> {
 }
 
 /// The backends of a service of which a field is this, by their addresses.
-fn those(balancer: &Balancer, service: &str, field: &str, value: &Value) -> anyhow::Result<Vec<String>> {
+fn those(
+    balancer: &Balancer,
+    service: &str,
+    field: &str,
+    value: &Value,
+) -> anyhow::Result<Vec<String>> {
     let service = told(balancer, service)?;
     let backends = service["backends"].as_array().context("no backends")?;
     let those = backends.iter().filter(|backend| backend[field] == *value);
@@ -117,7 +124,8 @@ fn await_problem(balancer: &Balancer, service: &str, says: &str) {
     eventually("the source's problem is told", PATIENCE, || {
         let told = told(balancer, service)?;
         let sources = told["sources"].as_array().context("no sources")?;
-        let said = |source: &Value| source["problem"].as_str().is_some_and(|why| why.contains(says));
+        let said =
+            |source: &Value| source["problem"].as_str().is_some_and(|why| why.contains(says));
         ensure!(sources.iter().any(said), "{sources:?}");
         Ok(())
     })
@@ -137,8 +145,10 @@ fn await_well(balancer: &Balancer, service: &str) {
 
 /// An address record for each of these hosts.
 fn records(name: &str, ttl: u32, hosts: &[&Host]) -> String {
-    hosts
-        .iter()
-        .map(|host| format!("{name} {ttl} IN A {}\n{name} {ttl} IN AAAA {}\n", host.v4, host.v6))
-        .collect()
+    let mut records = String::new();
+    for host in hosts {
+        writeln!(records, "{name} {ttl} IN A {}", host.v4).unwrap();
+        writeln!(records, "{name} {ttl} IN AAAA {}", host.v6).unwrap();
+    }
+    records
 }

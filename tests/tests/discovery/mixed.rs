@@ -57,7 +57,8 @@ fn a_service_goes_from_declared_to_discovered_and_back_without_a_gap() {
 
     // An edit keeps `discover`, and a declared one has the name that it is given.
     let first = &all[0];
-    let added = balancer.cli(&["backend", "add", "web", "by-hand", first, "--weight", "2"]).unwrap();
+    let added =
+        balancer.cli(&["backend", "add", "web", "by-hand", first, "--weight", "2"]).unwrap();
     added.success().unwrap();
     assert!(balancer.configuration().unwrap().contains(&sources));
     await_active(balancer, "web", &all);

@@ -6,7 +6,8 @@ use super::{
 };
 
 pub(super) fn judge(found: &mut Vec<Finding>, service: &ServiceFacts<'_>) {
-    let troubled = service.sources.iter().filter_map(|source| Some((source, source.problem.as_ref()?)));
+    let troubled =
+        service.sources.iter().filter_map(|source| Some((source, source.problem.as_ref()?)));
     let Some((source, problem)) = troubled.clone().next() else { return };
     let more = match troubled.count() {
         1 => String::new(),
@@ -30,7 +31,8 @@ mod tests {
 
     #[test]
     fn a_source_without_an_answer_is_told_with_what_stays() {
-        let well = SourceStatus { source: "dns:a.b:80".into(), backends: 3, ..SourceStatus::default() };
+        let well =
+            SourceStatus { source: "dns:a.b:80".into(), backends: 3, ..SourceStatus::default() };
         let mut service =
             ServiceFacts { name: "web", sources: vec![well.clone()], ..ServiceFacts::default() };
         let judged = |service: &ServiceFacts<'_>| {
@@ -54,6 +56,9 @@ mod tests {
         );
         let evidence = serde_json::to_value(&found[0].evidence).unwrap();
         assert_eq!(evidence["since"], "2026-11-27T06:00:00Z");
-        assert_eq!((&evidence["last_answer"], &evidence["known_backends"]), (&"never".into(), &3.into()));
+        assert_eq!(
+            (&evidence["last_answer"], &evidence["known_backends"]),
+            (&"never".into(), &3.into())
+        );
     }
 }

@@ -69,9 +69,10 @@ pub(super) fn of_service(
 ) -> Vec<DiscoverySource> {
     let source = |value: &DeValue<'_>| {
         let text = values::string(value)?;
-        let source: DiscoverySource = text.parse().map_err(|error: crate::config::NotASource| {
-            Problem::new(format!("is {text:?}, which {}", error.says), error.remedy)
-        })?;
+        let source: DiscoverySource =
+            text.parse().map_err(|error: crate::config::NotASource| {
+                Problem::new(format!("is {text:?}, which {}", error.says), error.remedy)
+            })?;
         Ok(match source {
             DiscoverySource::File { path, port } => {
                 DiscoverySource::File { path: placed(&path, folder), port }
@@ -88,7 +89,8 @@ pub(super) fn of_service(
     let mut sources = Vec::with_capacity(found.len());
     for source in found {
         if sources.contains(source.get_ref()) {
-            let message = format!("discover {} lists {} twice", section.subject(), source.get_ref());
+            let message =
+                format!("discover {} lists {} twice", section.subject(), source.get_ref());
             sink.error(&source.span(), message, "list it once");
         } else {
             sources.push(source.into_inner());

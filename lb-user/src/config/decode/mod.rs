@@ -27,6 +27,7 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+pub(crate) use self::values::is_name;
 pub(super) use self::{
     announce::RawAnnounce,
     health::kinds_of,
@@ -35,7 +36,6 @@ pub(super) use self::{
     shape::{Absent, Form, Key, Shape},
     values::nearest,
 };
-pub(crate) use self::values::is_name;
 use self::{
     section::Section,
     shape::{

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{
     ALLOW, ALLOW_FILE, DENY, DENY_FILE, Form, Is, Means, PrefixFiles, RawAnnounce, RawBackend,
-    RawService, Refused, Section, Shape, announce, availability, discovery, health, key, names, traffic,
+    RawService, Refused, Section, Shape, announce, availability, discovery, health, key, names,
+    traffic,
     values::{self, Problem},
 };
 use crate::config::{
@@ -134,7 +135,9 @@ pub(super) const SERVICE: Shape = Shape {
         ),
         key(
             "discover",
-            Form::Words("source, or list of sources: `dns:NAME:PORT`, `dns:_SERVICE._PROTOCOL.NAME`, `file:PATH`, `kubernetes:NAMESPACE/SERVICE`"),
+            Form::Words(
+                "source, or list of sources: `dns:NAME:PORT`, `dns:_SERVICE._PROTOCOL.NAME`, `file:PATH`, `kubernetes:NAMESPACE/SERVICE`",
+            ),
             Means("the backends are those below"),
             "where more backends come from; see [Discovery](../discovery.md)",
         ),

@@ -101,7 +101,8 @@ fn check_hosts(service: &RawService, sink: &mut Sink<'_, '_>) {
     let host = first.get_ref().ip();
     if service.backends.len() > 1
         && service.discover.is_empty()
-        && hosts.all(|address| address.get_ref().ip() == host) {
+        && hosts.all(|address| address.get_ref().ip() == host)
+    {
         let message = format!(
             "every backend of {} is on {host}, so nothing takes over when that host fails",
             service.title()
