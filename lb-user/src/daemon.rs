@@ -23,11 +23,12 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     signal::unix::{Signal as Hangups, SignalKind, signal},
     sync::mpsc,
+    time::timeout,
 };
 use tracing::{error, info, warn};
 
 use crate::{
-    admin::store,
+    admin::store as exceptions,
     alerts,
     announce::{self, Announcer},
     api::{
@@ -40,6 +41,7 @@ use crate::{
     http,
     loader::{self, Attachments, Datapath, Explain, Grip, Manner, Pins},
     lock,
+    store::{Kept, Store, kept},
 };
 
 /// How a start goes that finds a data path at work.
@@ -161,7 +163,8 @@ fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
     let state_lock = lock(&paths.state_dir)?;
     let state = &paths.state_dir;
     let alerts = alerts::path(state);
-    for file in [&paths.config, &store::path(state), &pending::file(state), &alerts] {
+    let (exceptions, kept) = (exceptions::path(state), kept::path(state));
+    for file in [&paths.config, &exceptions, &pending::file(state), &alerts, &kept] {
         sweep_unfinished(file);
     }
     let events = Events::open(&paths.state_dir);
@@ -258,6 +261,11 @@ async fn control(
     let grip = Grip::take(pins.clone(), pins_lock).map_err(StartFailed::BeforeTraffic)?;
     let (http, readers) = http::listener();
     let announcer = Announcer::start(&paths.state_dir);
+    let (store, told) = join_store(paths, &loaded);
+    if let Some(told) = told {
+        events.tell(Note::new(Kind::Trouble, told).warning());
+    }
+    let leaving = store.as_ref().map(|(store, _)| store.clone());
     let (explain, capacity) = (Explain::new(pins.clone()), sizes.connections);
     let connections = Arc::new(Connections { table: connections, programs, explain, capacity });
     let table = Arc::clone(&connections);
@@ -272,6 +280,7 @@ async fn control(
         events: events.clone(),
         connections,
         announcer: announcer.clone(),
+        store,
     };
     let mut controller =
         Controller::new(Box::new(tables), setup).map_err(StartFailed::BeforeTraffic)?;
@@ -308,9 +317,22 @@ async fn control(
     let served = api::serve(socket, commands, events, table, stop).await;
     // The last sender went with the server, so the controller ends.
     let ended = control.await.context("the controller ended by itself");
+    if let Some(store) = leaving {
+        // Its name is free at once; that it is gone is told by its report, which stays.
+        drop(timeout(LAST_WORDS, store.leave()).await);
+    }
     drop(fs::remove_file(&paths.socket));
     info!("stopped; the data path goes on (`evenkeel detach` removes it)");
     served.and(ended).map_err(StartFailed::Later)
+}
+
+/// Begins to talk to the store, where edges share one; what was taken from it last comes along.
+fn join_store(paths: &Paths, loaded: &Loaded) -> (Option<(Store, Kept)>, Option<String>) {
+    let Some(settings) = loaded.config.store.clone() else { return (None, None) };
+    let (kept, told) = Kept::recover(&paths.state_dir);
+    let edge = settings.edge();
+    info!(edge, prefix = settings.prefix, "services are shared with other edges in etcd");
+    (Some((Store::start(settings, kept.id.clone()), kept)), told)
 }
 
 /// Takes up the configuration file at every SIGHUP.

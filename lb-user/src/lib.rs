@@ -36,5 +36,6 @@ pub mod overview;
 pub mod plan;
 mod stamp;
 mod statistics;
+pub mod store;
 pub mod top;
 pub mod verify;

@@ -51,17 +51,21 @@ pub(crate) fn ensure() -> Result<Toolchain> {
     }
 }
 
-/// The compiler of Protocol Buffers, which the client of etcd is generated with.
+/// What the client of etcd is generated with: the compiler of Protocol Buffers, and the types that come with it. Debian has
+/// them in a package of their own.
 fn ensure_protoc(shell: &Shell) -> Result<()> {
-    if host::has_program("protoc") || std::env::var_os("PROTOC").is_some() {
+    const PACKAGES: [&str; 2] = ["protobuf-compiler", "libprotobuf-dev"];
+    let types = ["--descriptor_set_out=/dev/null", "google/protobuf/descriptor.proto"];
+    let is_whole = || cmd!(shell, "protoc {types...}").quiet().ignore_stderr().run().is_ok();
+    if std::env::var_os("PROTOC").is_some() || host::has_program("protoc") && is_whole() {
         return Ok(());
     }
     if !host::can_install() {
-        bail!("protoc is missing: install the package protobuf-compiler, then come back");
+        bail!("protoc and its types are missing: install the packages {}", PACKAGES.join(", "));
     }
-    eprintln!("installing protobuf-compiler: the client of etcd is generated with it");
+    eprintln!("installing {}: the client of etcd is generated with it", PACKAGES.join(" "));
     host::ensure_lists(shell)?;
-    host::install(shell, &["protobuf-compiler"])
+    host::install(shell, &PACKAGES)
 }
 
 fn install(shell: &Shell, missing: &Missing) -> Result<Toolchain> {

@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 use crate::{build, deb, host, setup, workspace};
 
 /// The programs that tests start, and the packages that bring them: the first that exists is taken.
-const PROGRAMS: [(&str, &[&str]); 22] = [
+const PROGRAMS: [(&str, &[&str]); 24] = [
     ("nginx", &["nginx-light", "nginx"]),
     ("wrk", &["wrk"]),
     ("curl", &["curl"]),
@@ -38,12 +38,15 @@ const PROGRAMS: [(&str, &[&str]); 22] = [
     ("vtysh", &["frr"]),
     ("exabgp", &["exabgp"]),
     ("keepalived", &["keepalived"]),
+    // Edges share their configuration by it.
+    ("etcd", &["etcd-server"]),
+    ("etcdctl", &["etcd-client"]),
     // It names backends.
     ("nsd", &["nsd"]),
 ];
 
 /// Programs whose packages bring a service that starts by itself, and that service.
-const SERVICES: [(&str, &str); 8] = [
+const SERVICES: [(&str, &str); 9] = [
     ("nginx", "nginx"),
     ("promtool", "prometheus"),
     ("prometheus-alertmanager", "prometheus-alertmanager"),
@@ -51,6 +54,7 @@ const SERVICES: [(&str, &str); 8] = [
     ("vtysh", "frr"),
     ("exabgp", "exabgp"),
     ("keepalived", "keepalived"),
+    ("etcd", "etcd"),
     ("nsd", "nsd"),
 ];
 

@@ -41,6 +41,14 @@ pub enum Kind {
     DeliveryFailed,
     /// People drained the node long ago, or forever.
     NodeDrained,
+    /// The store that edges share does not answer.
+    StoreUnreachable,
+    /// What the store has is not taken here.
+    StoreRefused,
+    /// Another edge is not heard.
+    EdgeLost,
+    /// Another edge has not applied the newest revision.
+    EdgeBehind,
     /// A source of backends gives no usable answer.
     DiscoveryFailed,
     /// The configuration file is not what is at work.
@@ -97,7 +105,7 @@ const fn seconds(count: u64) -> Duration {
 }
 
 /// Every kind, the most severe first.
-const ENTRIES: [Entry; 18] = [
+const ENTRIES: [Entry; 22] = [
     Entry {
         kind: Kind::AllDown,
         severity: Severity::Critical,
@@ -274,6 +282,50 @@ const ENTRIES: [Entry; 18] = [
         clear_after: seconds(0),
     },
     Entry {
+        kind: Kind::StoreUnreachable,
+        severity: Severity::Warning,
+        scope: Scope::Node,
+        meaning: "The etcd that edges share does not answer, or another edge has this one's name. Balancing goes on \
+                  with the last revision, and changes are refused.",
+        threshold: "no member answers, or the name is taken",
+        keys: &[],
+        raise_after: seconds(10),
+        clear_after: seconds(10),
+    },
+    Entry {
+        kind: Kind::StoreRefused,
+        severity: Severity::Warning,
+        scope: Scope::Node,
+        meaning: "What the store has is not taken here: it is invalid, was put there by hand, went back, or does \
+                  not go with this host or its edited file. What was at work goes on.",
+        threshold: "a revision of the store is refused",
+        keys: &[],
+        raise_after: seconds(3),
+        clear_after: seconds(3),
+    },
+    Entry {
+        kind: Kind::EdgeLost,
+        severity: Severity::Warning,
+        scope: Scope::Node,
+        meaning: "An edge that shares the store is not heard: its daemon is down, or it does not reach etcd. Its \
+                  traffic may go on, by what it knew last.",
+        threshold: "a known edge is not heard for 10 s",
+        keys: &[],
+        raise_after: seconds(10),
+        clear_after: seconds(5),
+    },
+    Entry {
+        kind: Kind::EdgeBehind,
+        severity: Severity::Warning,
+        scope: Scope::Node,
+        meaning: "An edge that is heard has not applied the newest revision of the store: edges balance by \
+                  different configurations.",
+        threshold: "an edge is at an older revision than the store",
+        keys: &[],
+        raise_after: seconds(15),
+        clear_after: seconds(3),
+    },
+    Entry {
         kind: Kind::DiscoveryFailed,
         severity: Severity::Warning,
         scope: Scope::Service,
@@ -331,6 +383,10 @@ impl Kind {
             Self::DeliveryFailed => "delivery-failed",
             Self::AnnounceFailed => "announce-failed",
             Self::NodeDrained => "node-drained",
+            Self::StoreUnreachable => "store-unreachable",
+            Self::StoreRefused => "store-refused",
+            Self::EdgeLost => "edge-lost",
+            Self::EdgeBehind => "edge-behind",
             Self::DiscoveryFailed => "discovery-failed",
             Self::ConfigNotApplied => "config-not-applied",
         }

@@ -34,6 +34,25 @@ pub struct Facts<'a> {
     pub announcements: Vec<Announcement>,
     /// How people drained the node, and for how long it has been.
     pub node_drain: Option<(&'a NodeDrain, Duration)>,
+    /// The store that edges share; `None`: there is none.
+    pub store: Option<StoreFacts<'a>>,
+}
+
+/// The store that edges share.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFacts<'a> {
+    /// Whether a member answers.
+    pub connected: bool,
+    /// Why none does, or why other edges do not hear of this one; empty: all is well.
+    pub problem: String,
+    /// The revision that is at work here.
+    pub revision: u64,
+    /// The revision that is not taken here, and why.
+    pub refused: Option<(u64, &'a str)>,
+    /// Edges that are not heard.
+    pub lost: Vec<&'a str>,
+    /// Edges that are heard and have not the newest revision, and why.
+    pub behind: Vec<(&'a str, String)>,
 }
 
 /// The connection tables.

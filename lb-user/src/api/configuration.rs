@@ -16,10 +16,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Peer, Problem,
+    fleet::{Spread, carry_out},
     model::Changed,
     server::{Body, Commands, ask},
 };
 use crate::{
+    config::Config,
     controller::{Command, ConfigurationCommand as Ask, Entry, Manner, OnDisk},
     plan::Diff,
     verify,
@@ -101,7 +103,7 @@ pub struct Plan {
 }
 
 /// The answer to a change of the whole configuration.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Applied {
     /// What was done, for people.
     pub message: String,
@@ -116,6 +118,9 @@ pub struct Applied {
     pub confirmation: Option<Confirmation>,
     /// What is legal but dangerous about the configuration now.
     pub warnings: Vec<String>,
+    /// Which edges have it; absent where it is this host's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Spread>,
 }
 
 /// A change that is rolled back unless somebody confirms it.
@@ -201,8 +206,10 @@ async fn apply(
         verify(&commands, &candidate).await?;
     }
     let manner = Manner { confirm: confirm_seconds.map(Duration::from_secs), force };
-    let command = |reply| Command::Configuration(Ask::Apply(candidate, manner, peer, reply));
-    Ok(Json(ask(&commands, command).await??))
+    let command =
+        |reply| Command::Configuration(Ask::Apply(candidate.clone(), manner, peer.clone(), reply));
+    // Verified above, or not at all, as was asked.
+    carry_out(&commands, true, command).await.map(Json)
 }
 
 /// Tries a candidate on the real program, quickly.
@@ -210,12 +217,23 @@ async fn verify(commands: &Commands, candidate: &Candidate) -> Result<(), Proble
     let asked = candidate.clone();
     let check = |reply| Command::Configuration(Ask::Check(asked, reply));
     let config = ask(commands, check).await??;
+    let file = candidate.file.display().to_string();
+    let way_out = format!("see `evenkeel verify {file}`, or use --no-verify");
+    verify_config(config, &file, &way_out).await
+}
+
+/// The same for a configuration that `file` names; `way_out` says what can be done if it fails.
+pub(super) async fn verify_config(
+    config: Config,
+    file: &str,
+    way_out: &str,
+) -> Result<(), Problem> {
     let run = move || {
         let options = verify::Options::of(&config).quick(&config);
         verify::run(&config, &options, |_| ())
     };
     let failed = |error: &anyhow::Error| {
-        let detail = format!("{} could not be verified: {error:#}", candidate.file.display());
+        let detail = format!("{file} could not be verified: {error:#}");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
     };
     let report = tokio::task::spawn_blocking(run)
@@ -233,17 +251,16 @@ async fn verify(commands: &Commands, candidate: &Candidate) -> Result<(), Proble
             format!("  {place}{colon}{}", problem.message)
         })
         .collect();
-    let file = candidate.file.display();
     let detail = format!(
-        "{file} fails its verification, nothing was changed:\n{}\nsee `evenkeel verify {file}`, or use \
-         --no-verify",
+        "{file} fails its verification, nothing was changed:\n{}\n{way_out}",
         lines.join("\n")
     );
     Err(Problem::new(StatusCode::PRECONDITION_FAILED, detail))
 }
 
 async fn confirm(State(commands): State<Commands>, peer: Peer) -> Result<Json<Changed>, Problem> {
-    Ok(Json(ask(&commands, |reply| Command::Configuration(Ask::Confirm(peer, reply))).await??))
+    let command = |reply| Command::Configuration(Ask::Confirm(peer.clone(), reply));
+    carry_out(&commands, false, command).await.map(Json)
 }
 
 async fn reload(
@@ -267,8 +284,9 @@ pub(crate) async fn take_up(
         verify(commands, &candidate).await?;
     }
     let manner = Manner { confirm: None, force };
-    let command = |reply| Command::Configuration(Ask::Reload(candidate, manner, peer, reply));
-    Ok(ask(commands, command).await??)
+    let command =
+        |reply| Command::Configuration(Ask::Reload(candidate.clone(), manner, peer.clone(), reply));
+    carry_out(commands, true, command).await
 }
 
 async fn rollback(
@@ -277,8 +295,9 @@ async fn rollback(
     Body(Rollback { to, confirm_seconds, force }): Body<Rollback>,
 ) -> Result<Json<Applied>, Problem> {
     let manner = Manner { confirm: confirm_seconds.map(Duration::from_secs), force };
-    let command = |reply| Command::Configuration(Ask::Rollback(to, manner, peer, reply));
-    Ok(Json(ask(&commands, command).await??))
+    let command = |reply| Command::Configuration(Ask::Rollback(to, manner, peer.clone(), reply));
+    // It was at work, and seconds count.
+    carry_out(&commands, true, command).await.map(Json)
 }
 
 async fn history(State(commands): State<Commands>) -> Result<Json<HistoryList>, Problem> {

@@ -9,6 +9,7 @@ mod counters;
 mod discovery;
 pub mod events;
 pub mod explain;
+mod fleet;
 mod groups;
 mod health;
 pub mod listing;

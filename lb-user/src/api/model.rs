@@ -15,6 +15,7 @@ pub use super::{
         LoopTimes, RemovedCounters, ServiceCounters,
     },
     discovery::SourceStatus,
+    fleet::{Edge, Fleet, Missing, Spread, StoreStatus},
     health::NewHealth,
     node::{Announced, Announcement, Fitness, NodeRequest, NodeStatus},
 };
@@ -43,6 +44,9 @@ pub struct Status {
     /// Every address that is to be announced.
     #[serde(default)]
     pub announcements: Vec<Announcement>,
+    /// The store that edges share; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreStatus>,
 }
 
 /// The daemon.
@@ -406,6 +410,9 @@ pub struct Changed {
     /// Connections that were cut.
     #[serde(default)]
     pub cut: u64,
+    /// Which edges have it; absent where it is this host's alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<Spread>,
 }
 
 fn yes() -> bool {

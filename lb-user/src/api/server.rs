@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    Access, Peer, access, configuration, connections, events, explain, listing,
+    Access, Peer, access, configuration, connections, events, explain, fleet, listing,
     model::{
         AdminRequest, Alerts, Changed, Counters, NewBackend, NewService, Patch, ServicePatch,
         Status,
@@ -145,6 +145,7 @@ fn router(commands: Commands, events: Events) -> Router {
             delete(remove_backend).patch(patch_backend),
         )
         .merge(configuration::routes())
+        .merge(fleet::routes())
         .merge(node::routes())
         .merge(events::routes(events))
         .fallback(async |request: Request| {
@@ -186,7 +187,8 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         let status = match refused {
             Refused::NotFound(_) | Refused::Absent(_) => StatusCode::NOT_FOUND,
-            Refused::Conflict(_) | Refused::Guarded(_) => StatusCode::CONFLICT,
+            Refused::Conflict(_) | Refused::Guarded(_) | Refused::Behind(_) => StatusCode::CONFLICT,
+            Refused::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Refused::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -236,7 +238,8 @@ async fn alerts(State(commands): State<Commands>) -> Result<Json<Alerts>, Proble
 }
 
 async fn change(commands: &Commands, peer: Peer, change: Change) -> Result<Json<Changed>, Problem> {
-    Ok(Json(ask(commands, |reply| Command::Change(Box::new(change), peer, reply)).await??))
+    let command = |reply| Command::Change(Box::new(change.clone()), peer.clone(), reply);
+    fleet::carry_out(commands, false, command).await.map(Json)
 }
 
 async fn add_service(
@@ -317,8 +320,9 @@ async fn administer(
         (AdminState::Maintenance, Some(span), Some(reason)) => Wish::Maintain(span, reason),
         _ => return Err(wrong("say for how long, like \"30m\" or \"forever\", and the reason")),
     };
-    let asked = Box::new(Administer { service, backend, wish, force, by });
-    Ok(Json(ask(&commands, |reply| Command::Administer(asked, reply)).await??))
+    let asked = Administer { service, backend, wish, force, by };
+    let command = |reply| Command::Administer(Box::new(asked.clone()), reply);
+    fleet::carry_out(&commands, false, command).await.map(Json)
 }
 
 async fn patch_backend(

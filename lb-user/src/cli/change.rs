@@ -6,7 +6,7 @@ use anyhow::Result;
 use hyper::Method;
 use serde::Serialize;
 
-use super::{BackendCommand, ServiceCommand, TakeOut, Usage, lifecycle, output};
+use super::{BackendCommand, ServiceCommand, TakeOut, Usage, lifecycle, output, store};
 use crate::{
     admin::AdminState,
     api::{
@@ -44,7 +44,7 @@ pub(super) async fn send<B: Serialize>(
     for warning in changed.warnings {
         eprintln!("warning: {warning}");
     }
-    Ok(())
+    store::spread(changed.fleet.as_ref())
 }
 
 fn removal(now: bool) -> &'static str {

@@ -20,6 +20,7 @@ mod query;
 mod read;
 mod reference;
 mod status;
+mod store;
 mod verify;
 
 use std::{path::PathBuf, pin::Pin, time::Duration};
@@ -90,7 +91,16 @@ enum Command {
     ///
     /// Alerts, notices, backends that people took out, then the services. Those that are well are a line
     /// each where the screen has no room for their backends; `-o wide` shows every backend.
-    Status(Format),
+    ///
+    /// With --fleet the edges that share a store stand side by side: their revisions, services, shares and
+    /// alerts, and the backends that they see differently.
+    Status {
+        /// Every edge that shares the store of this one
+        #[arg(long)]
+        fleet: bool,
+        #[command(flatten)]
+        format: Format,
+    },
     /// List, show, add, set and remove services
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -100,6 +110,9 @@ enum Command {
     /// Drain this node, as one of several edges, and have it back
     #[command(subcommand)]
     Node(node::Command),
+    /// Show the store that edges share their services in, and settle differences with it
+    #[command(subcommand)]
+    Store(store::Command),
     /// Say in one line whether traffic may come to this node, for keepalived and the like
     ///
     /// The exit code is 0 where it may, and 1 where not: no daemon answers, the node is drained, something is
@@ -404,7 +417,11 @@ impl Cli {
             Command::Man(args) => return generate::man(&args),
             Command::Reference(args) => return reference::write(&args),
             Command::Doctor(format) => Box::pin(doctor::show(&paths, format.output)),
-            Command::Status(format) => Box::pin(status::show(&client, format.output)),
+            Command::Status { fleet: true, format } => {
+                Box::pin(store::fleet(&client, format.output))
+            }
+            Command::Status { format, .. } => Box::pin(status::show(&client, format.output)),
+            Command::Store(command) => Box::pin(store::run(&client, command)),
             Command::Alerts(format) => Box::pin(alerts::show(&client, format.output)),
             Command::Node(command) => Box::pin(node::run(&client, command)),
             Command::Healthcheck(args) => {

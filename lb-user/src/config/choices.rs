@@ -5,7 +5,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::announce::{AnnounceWay, OnStop};
+use super::{
+    announce::{AnnounceWay, OnStop},
+    store::StoreKind,
+};
 
 /// How the program is attached to an interface.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -155,6 +158,7 @@ named!(Tier: "primary" = Primary, "backup" = Backup; later);
 named!(OnAllDown: "reject" = Reject, "keep" = Keep; later);
 named!(AnnounceWay: "address" = Address, "exabgp" = Exabgp, "hook" = Hook; later);
 named!(OnStop: "withdraw" = Withdraw, "keep" = Keep; later);
+named!(StoreKind: "file" = File, "etcd" = Etcd; later);
 named!(OnDown: "keep" = Keep, "reset" = Reset; later);
 
 impl Protocol {

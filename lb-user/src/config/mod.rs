@@ -16,6 +16,7 @@ mod diagnostic;
 mod discovery;
 pub mod edit;
 mod endpoint;
+mod file;
 mod host;
 mod http;
 mod index;
@@ -23,7 +24,7 @@ mod model;
 mod prefix;
 mod reference;
 mod rules;
-mod store;
+pub mod store;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -44,6 +45,7 @@ pub use self::{
     discovery::{Discovery, DiscoverySource, NotASource, Offer, Origin},
     edit::{BackendSpec, EditError, ServiceSpec},
     endpoint::{Endpoint, shown},
+    file::{sweep_unfinished, write_atomically},
     host::HostFacts,
     http::Http,
     index::Index,
@@ -53,7 +55,7 @@ pub use self::{
     },
     prefix::{NotAPrefix, Prefix, PrefixLists},
     reference::reference,
-    store::{sweep_unfinished, write_atomically},
+    store::{Store, StoreKind},
     verify::{Decimal, Verify},
 };
 use self::{

@@ -12,7 +12,8 @@ use serde::{Serialize, Serializer};
 
 use super::{
     Announce, Discovery, DiscoverySource, Forwarding, Http, OnAllDown, OnDown, Origin, Overload,
-    Prefix, PrefixLists, Protocol, Scheduler, Tier, Verify, XdpMode, alerts::Alerts, endpoint,
+    Prefix, PrefixLists, Protocol, Scheduler, Store, Tier, Verify, XdpMode, alerts::Alerts,
+    endpoint,
 };
 use crate::health::{AgentCheck, ProbeKind, Timing};
 
@@ -33,6 +34,9 @@ pub struct Config {
     pub verify: Verify,
     /// `[alerts]`.
     pub alerts: Alerts,
+    /// `[store]`; `None`: the file alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store: Option<Store>,
     /// `[discovery]`.
     pub discovery: Discovery,
     /// Every `[[service]]`, in the order of the text.

@@ -4,10 +4,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tracing::{error, warn};
 
-use super::{Controller, change::Refused, probes::BackendKey};
+use super::{Controller, Outcome, change::Refused, probes::BackendKey};
 use crate::{
     admin::{AdminState, Ended, Exception, Exceptions, Span, store},
     api::{Peer, model::Changed},
+    config::Config,
     events::{Kind, Note},
     plan::BackendId,
 };
@@ -92,7 +93,12 @@ pub(super) fn check_reason(reason: &str) -> Result<(), Refused> {
 impl Controller {
     /// Takes backends out or back: notes it on disk, then in the tables. A failure on the way puts back
     /// what was.
-    pub(super) async fn administer(&mut self, asked: Administer) -> Result<Changed, Refused> {
+    ///
+    /// What edges share is proposed to the store instead.
+    pub(super) async fn administer(
+        &mut self,
+        asked: Administer,
+    ) -> Result<Outcome<Changed>, Refused> {
         asked.wish.check()?;
         let keys = self.named(asked.service.as_deref(), &asked.backend)?;
         let now = self.clock.now();
@@ -121,10 +127,23 @@ impl Controller {
                 None => said.push(format!("backend {label} is ready already")),
             }
         }
+        let maintained = matches!(asked.wish, Wish::Maintain(..));
+        if !news.is_empty() {
+            let cut = if maintained { keys.clone() } else { Vec::new() };
+            let what = said.join("; ");
+            let asking = (what.as_str(), &asked.by);
+            if let Some((proposed, notes)) =
+                self.propose_exceptions(&exceptions, &keys, asked.force, asking, cut)?
+            {
+                let message = said.join("\n");
+                let changed = Changed { message, warnings: notes, ..Changed::default() };
+                return Ok(Outcome::Propose(proposed, changed));
+            }
+        }
         let notes = self.take(exceptions, &keys, asked.force, news)?;
         let mut changed =
             Changed { message: said.join("\n"), warnings: notes, ..Changed::default() };
-        if matches!(asked.wish, Wish::Maintain(..)) {
+        if maintained {
             match self.cut(self.ids(&keys)).await {
                 Ok(cut) => changed.cut = cut,
                 Err(error) => {
@@ -133,7 +152,7 @@ impl Controller {
                 }
             }
         }
-        Ok(changed)
+        Ok(Outcome::Done(changed))
     }
 
     /// The backends of that name.
@@ -175,13 +194,13 @@ impl Controller {
         Ok(keys)
     }
 
-    fn ids(&self, keys: &[BackendKey]) -> Vec<BackendId> {
+    pub(super) fn ids(&self, keys: &[BackendKey]) -> Vec<BackendId> {
         let held = self.applier.held();
         keys.iter().filter_map(|(s, b)| held.backend(s, b)).map(|(id, _)| id).collect()
     }
 
     /// Makes these the exceptions, where the services can do without who leaves, and tells the news.
-    fn take(
+    pub(super) fn take(
         &mut self,
         exceptions: Exceptions,
         keys: &[BackendKey],
@@ -232,12 +251,7 @@ impl Controller {
     /// were any.
     pub(super) fn end_exceptions(&mut self) -> bool {
         let config = &self.loaded.config;
-        let configured = |exception: &Exception| {
-            config.service(&exception.service).is_some_and(|service| {
-                service.backend(&exception.backend).is_some()
-                    || (exception.discovered && !service.discover.is_empty())
-            })
-        };
+        let configured = |exception: &Exception| is_known(config, exception);
         let ended = self.condition.exceptions.settle(self.clock.now(), configured);
         if ended.is_empty() {
             return self.end_node_drain();
@@ -282,7 +296,15 @@ impl Controller {
     }
 }
 
-fn admin((service, backend): &BackendKey, line: &str) -> Note {
+/// Whether a configuration has the backend that is taken out, or may discover it again.
+pub(super) fn is_known(config: &Config, exception: &Exception) -> bool {
+    config.service(&exception.service).is_some_and(|service| {
+        service.backend(&exception.backend).is_some()
+            || (exception.discovered && !service.discover.is_empty())
+    })
+}
+
+pub(super) fn admin((service, backend): &BackendKey, line: &str) -> Note {
     Note::new(Kind::Admin, line).backend(service, backend)
 }
 
@@ -291,7 +313,7 @@ fn listed(names: &[&str]) -> String {
 }
 
 /// What an exception does to its backend, until when, and why.
-fn describe(exception: &Exception, now: SystemTime) -> String {
+pub(super) fn describe(exception: &Exception, now: SystemTime) -> String {
     let does = match exception.state {
         AdminState::Drain => "drains",
         AdminState::Maintenance => "is in maintenance",

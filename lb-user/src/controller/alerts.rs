@@ -83,7 +83,10 @@ impl Controller {
             balance.next = Some(Instant::now() + pause);
         }
         let edited = self.configuration.edited();
+        let state = self.fleet.as_ref().map(|fleet| fleet.store().state());
         let mut facts = self.alert_facts(counters, &balance, now);
+        facts.store =
+            self.fleet.as_ref().zip(state.as_ref()).map(|(fleet, state)| fleet.facts(state));
         facts.look_late = look_late;
         facts.deliveries = desk.deliveries();
         facts.edited = edited.as_ref().map(|edited| (edited.file.as_str(), edited.what.as_str()));

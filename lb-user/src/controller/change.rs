@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path, sync::Arc};
 
-use super::{Controller, condition, configuration::Deed};
+use super::{Controller, Outcome, condition, configuration::Deed, probes::BackendKey};
 use crate::{
     api::{Peer, model::Changed},
     config::{
@@ -82,6 +82,12 @@ pub enum Refused {
     /// The configuration would be invalid.
     #[error("{0}")]
     Invalid(String),
+    /// Another edge has changed what this one has not taken yet: it will have in a moment.
+    #[error("{0}")]
+    Behind(String),
+    /// The store does not answer.
+    #[error("{0}")]
+    Unavailable(String),
     /// The file or the tables could not be written.
     #[error("{0:#}")]
     Failed(anyhow::Error),
@@ -161,8 +167,12 @@ impl Change {
 
 impl Controller {
     /// Makes a change: checks it, writes the file, then the tables. A failure on the way puts
-    /// back what was.
-    pub(super) async fn change(&mut self, change: Change, peer: &Peer) -> Result<Changed, Refused> {
+    /// back what was. What edges share is proposed to the store instead.
+    pub(super) async fn change(
+        &mut self,
+        change: Change,
+        peer: &Peer,
+    ) -> Result<Outcome<Changed>, Refused> {
         self.configuration.nothing_pending()?;
         match &change {
             Change::RemoveBackend { service, name, .. } => {
@@ -193,6 +203,13 @@ impl Controller {
         let cut = self.to_cut(&change);
         let mut warnings = fresh(&self.loaded, &loaded, &host);
         let what = change.describe();
+        if let Some((proposed, notes)) =
+            self.propose(&loaded, (force, None), &what, peer, self.keys_of(&cut))?
+        {
+            warnings.extend(notes);
+            let changed = Changed { message: what, warnings, ..Changed::default() };
+            return Ok(Outcome::Propose(proposed, changed));
+        }
         let deed = Deed { note: change.note(&what).by(peer), is_whole: false, peer, what: &what };
         let (_, notes) = self.switch(loaded, false, force, deed)?;
         warnings.extend(notes);
@@ -201,7 +218,7 @@ impl Controller {
             warnings.push(format!("not all open connections were cut: {error:#}"));
             0
         });
-        Ok(Changed { message: what, warnings, cut })
+        Ok(Outcome::Done(Changed { message: what, warnings, cut, ..Changed::default() }))
     }
 
     /// The configuration's text, if it still is what the data path was made from.
@@ -242,6 +259,12 @@ impl Controller {
                 .collect(),
             _ => Vec::new(),
         }
+    }
+
+    fn keys_of(&self, backends: &[BackendId]) -> Vec<BackendKey> {
+        let held = &self.applier.held().backends;
+        let entries = backends.iter().filter_map(|id| held.get(id));
+        entries.map(|entry| (entry.service.clone(), entry.name.clone())).collect()
     }
 
     /// A backend that is added is cold: its share grows.

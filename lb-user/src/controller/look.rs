@@ -96,6 +96,7 @@ impl Controller {
             }
             Turn::Alerts(seen) => {
                 self.note_alerts(&seen.counters, began);
+                self.tell_fleet_soon(began);
                 let took = seen.took + began.elapsed();
                 self.look_due = Instant::now() + (took * DUTY).clamp(PAUSE, LONGEST_PAUSE);
                 return self.look_due;

@@ -12,6 +12,7 @@ mod change;
 mod condition;
 pub mod configuration;
 mod discovered;
+mod fleet;
 mod former;
 mod guard;
 mod history;
@@ -49,6 +50,7 @@ pub use self::{
     administer::{Administer, Wish},
     change::{Change, Refused},
     configuration::{ConfigurationCommand, Manner, OnDisk},
+    fleet::{FleetCommand, Outcome, Proposed, Settled, Trial},
     history::Entry,
     node::NodeWish,
     sweep::Connections,
@@ -62,7 +64,7 @@ use self::{
     ways::Lost,
 };
 use crate::{
-    admin::{AdminState, store},
+    admin::{AdminState, store as exceptions_file},
     alerts::Desk,
     announce::{self, Announcer},
     api::{
@@ -80,6 +82,7 @@ use crate::{
     loader::{Grip, Interfaces, Sizes},
     nexthop::{self, Resolver},
     plan::{self, Facts, Tables, Way},
+    store::{self, Kept, Store},
 };
 
 /// How long neighbours may take to answer before that is news, and before a daemon that starts goes
@@ -103,9 +106,9 @@ pub enum Command {
     /// How a service stands.
     Standing(String, oneshot::Sender<Result<explain::Facts, Refused>>),
     /// A change of the configuration.
-    Change(Box<Change>, Peer, oneshot::Sender<Result<Changed, Refused>>),
+    Change(Box<Change>, Peer, oneshot::Sender<Result<Outcome<Changed>, Refused>>),
     /// A backend is taken out for a while, or back.
-    Administer(Box<Administer>, oneshot::Sender<Result<Changed, Refused>>),
+    Administer(Box<Administer>, oneshot::Sender<Result<Outcome<Changed>, Refused>>),
     /// The node is drained, or back.
     Node(NodeWish, Peer, oneshot::Sender<Result<Changed, Refused>>),
     /// Whether this node can serve a service; none named: any.
@@ -114,6 +117,8 @@ pub enum Command {
     Announced(oneshot::Sender<BTreeSet<IpAddr>>),
     /// What is asked about the configuration as a whole.
     Configuration(ConfigurationCommand),
+    /// What is asked about the edges that share a store.
+    Fleet(FleetCommand),
 }
 
 /// What a controller begins with.
@@ -138,6 +143,8 @@ pub struct Setup {
     pub events: Events,
     /// Who announces addresses.
     pub announcer: Announcer,
+    /// The store that edges share, and what was taken from it last.
+    pub store: Option<(Store, Kept)>,
 }
 
 /// The controller.
@@ -185,6 +192,7 @@ pub struct Controller {
     announcer: Announcer,
     announced: announce::Desk,
     formers: former::Formers,
+    fleet: Option<fleet::Fleet>,
     discovery: discovered::Discovery,
 }
 
@@ -196,6 +204,7 @@ struct Sources {
     swept: mpsc::Receiver<Swept>,
     discovered: mpsc::Receiver<discovery::News>,
     attached: Interfaces,
+    store: watch::Receiver<store::State>,
 }
 
 /// What the controller handles, one at a time.
@@ -210,6 +219,7 @@ enum Event {
     Look,
     ConfigurationDue,
     AnnouncementDue,
+    Store,
 }
 
 impl Controller {
@@ -221,8 +231,8 @@ impl Controller {
     /// Where the tables cannot be read or written, or have no room for the configuration.
     pub fn new(dataplane: Box<dyn crate::dataplane::Dataplane>, setup: Setup) -> Result<Self> {
         let Setup { path, loaded, state_dir, sizes, interfaces, connections, grip, .. } = setup;
-        let Setup { http, events, announcer, .. } = setup;
-        let (exceptions, unreadable) = store::recover(&state_dir)?;
+        let Setup { http, events, announcer, store, .. } = setup;
+        let (exceptions, unreadable) = exceptions_file::recover(&state_dir)?;
         if let Some(unreadable) = unreadable {
             events.tell(Note::new(Kind::Trouble, unreadable).error());
         }
@@ -245,6 +255,7 @@ impl Controller {
         let (resolver, _) = Resolver::start(updates, tell_move);
         tokio::spawn(interfaces::follow_moves(Arc::clone(&connections), moves));
         let (_, attached) = watch::channel(Vec::new());
+        let shared = store.as_ref().map_or_else(fleet::nobody, |(store, _)| store.watch());
         let timing = sweep::Shared::default();
         sweep::start(Arc::clone(&connections), Arc::clone(&timing), found)?;
         let mut controller = Self {
@@ -292,6 +303,7 @@ impl Controller {
                 swept,
                 discovered,
                 attached,
+                store: shared,
             },
             told,
             events,
@@ -300,6 +312,7 @@ impl Controller {
             announcer,
             announced: announce::Desk::default(),
             formers: former::Formers::default(),
+            fleet: store.map(|(store, kept)| fleet::Fleet::new(store, kept)),
             discovery,
         };
         controller.end_exceptions();
@@ -329,6 +342,8 @@ impl Controller {
                 () = tokio::time::sleep_until(next_look.into()) => Event::Look,
                 () = self.configuration.due() => Event::ConfigurationDue,
                 () = announcing::due(&self.announced) => Event::AnnouncementDue,
+                Ok(()) = self.sources.store.changed() => Event::Store,
+                () = fleet::due(self.fleet.as_ref()) => Event::Store,
             };
             let began = Instant::now();
             if let Some(next) = self.handle(event).await {
@@ -377,6 +392,7 @@ impl Controller {
             Event::Look => return Some(self.look()),
             Event::ConfigurationDue => self.configuration_due(),
             Event::AnnouncementDue => self.announce(Instant::now()),
+            Event::Store => self.follow_store().await,
         }
         None
     }
@@ -405,6 +421,7 @@ impl Controller {
                 drop(reply.send(self.change(*change, &peer).await));
             }
             Command::Configuration(command) => self.configuration_command(command),
+            Command::Fleet(command) => self.fleet_command(command).await,
         }
     }
 

@@ -84,7 +84,7 @@ impl Controller {
             }),
             http: self.http.address().map(|address| format!("http://{address}/")),
             config_edited: self.configuration.edited(),
-            confirmation: self.configuration.confirmation(),
+            confirmation: self.configuration.confirmation().or_else(|| self.shared_confirmation()),
             troubles: self.troubles(),
         };
         let held = self.applier.held().index();
@@ -107,6 +107,7 @@ impl Controller {
             alerts: self.raised(),
             node: self.node_status(),
             announcements: self.announcements(),
+            store: self.store_status(),
         })
     }
 

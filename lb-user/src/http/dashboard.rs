@@ -90,7 +90,7 @@ macro_rules! playbook {
 }
 
 /// The playbook's pages, in Markdown.
-const PLAYBOOK: [(&str, &str); 20] = playbook! {
+const PLAYBOOK: [(&str, &str); 24] = playbook! {
     "all-down",
     "announce-failed",
     "backend-down",
@@ -100,6 +100,8 @@ const PLAYBOOK: [(&str, &str); 20] = playbook! {
     "delivery-failed",
     "discovery-failed",
     "drift",
+    "edge-behind",
+    "edge-lost",
     "flapping",
     "imbalance",
     "index",
@@ -110,6 +112,8 @@ const PLAYBOOK: [(&str, &str); 20] = playbook! {
     "out-of-service",
     "probes-late",
     "slow-handshakes",
+    "store-refused",
+    "store-unreachable",
     "table-pressure",
 };
 

@@ -90,8 +90,8 @@ pub fn notices(daemon: &Daemon) -> Vec<String> {
     interfaces.chain(troubles).chain(edited).chain(waits).collect()
 }
 
-/// What an operator has to know of the node as one of several edges, a line each: a drain, and addresses that
-/// are not announced.
+/// What an operator has to know of the node as one of several edges, a line each: a drain, addresses that are not
+/// announced, and a store that does not answer or is not followed.
 #[must_use]
 pub fn of_node(status: &Status) -> Vec<String> {
     let drain = status.node.drain.as_ref().map(|drain| {
@@ -109,7 +109,19 @@ pub fn of_node(status: &Status) -> Vec<String> {
         let why = told.problem.as_ref().unwrap_or(&told.why);
         format!("{} ({services}) is {is} for {}: {why}", told.address, span(told.seconds))
     });
-    drain.into_iter().chain(silent).collect()
+    let store = status.store.as_ref();
+    let lost = store.filter(|store| !store.connected || store.problem.is_some()).map(|store| {
+        let why = store.problem.as_deref().unwrap_or("no member was asked yet");
+        if store.connected {
+            return why.to_owned();
+        }
+        let (kind, revision) = (&store.kind, store.revision);
+        format!("{kind} does not answer, revision {revision} stays at work: {why}")
+    });
+    let refused = store.and_then(|store| store.refused.as_ref());
+    let refused =
+        refused.map(|r| format!("revision {} of the store is not taken: {}", r.revision, r.why));
+    drain.into_iter().chain(silent).chain(lost).chain(refused).collect()
 }
 
 /// The whole in a sentence, and how good that is.

@@ -111,7 +111,9 @@ impl Diff {
     pub fn needs_restart(&self) -> impl Iterator<Item = &Setting> {
         self.settings.iter().filter(|setting| {
             let key = setting.key.as_str();
-            matches!(key, "node.interfaces" | "node.xdp_mode") || key.starts_with("tables.")
+            matches!(key, "node.interfaces" | "node.xdp_mode")
+                || key.starts_with("tables.")
+                || key.starts_with("store.")
         })
     }
 

@@ -1,8 +1,9 @@
 //! What answers behind the balancer: a real nginx, a tiny web server, a UDP echo. Each says its
 //! backend's name, so that a client can tell who served it. What answers probes alone stands beside
-//! them. None knows the balancer.
+//! them, and so does etcd, which edges share their configuration by. None knows the balancer.
 
 mod agent;
+mod etcd;
 mod nginx;
 mod nsd;
 mod shop;
@@ -12,6 +13,7 @@ mod udp;
 
 pub use self::{
     agent::Agent,
+    etcd::{Etcd, Security, User},
     nginx::{Access, Nginx, big_file},
     nsd::{Nsd, ZONE},
     shop::{SHOP_PORT, Shop, pages_at_once, serve},

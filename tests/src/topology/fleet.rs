@@ -1,4 +1,4 @@
-//! A fleet: a router, two edges that share its traffic, and backends. The addresses are those of
+//! A fleet: a router, edges that share its traffic, and backends. The addresses are those of
 //! docs/announce.md and of the files beside it.
 //!
 //! ```text
@@ -7,14 +7,16 @@
 //! ```
 //!
 //! The router's way to the backends' switch is for their answers, where they answer clients themselves.
-//! Without the router (`Fleet::without_router`) the client is on the front switch.
+//! Without the router (`Fleet::without_router`) the client is on the front switch; `Fleet::visitor` puts further clients
+//! there, each with the one edge that it goes by.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 
 use super::{
-    Family, GATEWAY4, GATEWAY6, Host, backend4, backend6, end_host, mac, new_switch, plug,
+    Family, GATEWAY4, GATEWAY6, Host, backend4, backend6, end_host, mac, management::lose,
+    new_switch, plug,
 };
 use crate::{
     netns::{Namespace, cable},
@@ -22,7 +24,7 @@ use crate::{
     xdp_pass,
 };
 
-/// How many edges there are.
+/// How many edges there are where nothing is said of it.
 const EDGES: u8 = 2;
 /// The router's number among the backends' neighbours.
 const ROUTER: u8 = 254;
@@ -34,7 +36,7 @@ pub struct Fleet {
     pub client: Host,
     /// The router; without one, a host that nothing leads to.
     pub router: Host,
-    /// `edge-1` and `edge-2`, with their addresses on `front`.
+    /// `edge-1`, `edge-2`, …, with their addresses on `front`.
     pub edges: Vec<Host>,
     /// `web-01`, `web-02`, …
     pub backends: Vec<Host>,
@@ -50,7 +52,7 @@ impl Fleet {
             Ipv4Addr::new(198, 51, 100, 2),
             Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2),
         )?;
-        let fleet = Self::build(client, backends)?;
+        let fleet = Self::build(client, EDGES, backends)?;
         let (router, client) = (&fleet.router.namespace, &fleet.client.namespace);
         cable((client, "eth0", &mac(0, 100)), (router, "client", &mac(0x40, 1)))?;
         router.ip(&format!(
@@ -67,8 +69,13 @@ impl Fleet {
 
     /// Builds one whose client is the edges' neighbour.
     pub fn without_router(backends: usize) -> Result<Self> {
+        Self::side_by_side(EDGES, backends)
+    }
+
+    /// The same with another number of edges, fewer than 16.
+    pub fn side_by_side(edges: u8, backends: usize) -> Result<Self> {
         let client = Host::new("client", front4(100), front6(100))?;
-        let fleet = Self::build(client, backends)?;
+        let fleet = Self::build(client, edges, backends)?;
         let front = (&fleet.front, "client", &*mac(0x40, 2));
         cable((&fleet.client.namespace, "eth0", &mac(0, 100)), front)?;
         plug(&fleet.front, "client")?;
@@ -79,7 +86,7 @@ impl Fleet {
         Ok(fleet)
     }
 
-    fn build(client: Host, backends: usize) -> Result<Self> {
+    fn build(client: Host, edges: u8, backends: usize) -> Result<Self> {
         let router = Host::new("router", front4(1), front6(1))?;
         let mut fleet = Self {
             client,
@@ -90,7 +97,7 @@ impl Fleet {
             back: new_switch("back")?,
         };
         fleet.wire_router()?;
-        for number in 1..=EDGES {
+        for number in 1..=edges {
             fleet.add_edge(number)?;
         }
         for _ in 0..backends {
@@ -127,7 +134,7 @@ impl Fleet {
 
     fn add_edge(&mut self, number: u8) -> Result<()> {
         let name = format!("edge-{number}");
-        let host = Host::new(&name, front4(10 + number), front6(0x10 + number))?;
+        let host = Host::new(&name, front4(10 + number), front6(0x10 + u16::from(number)))?;
         let edge = &host.namespace;
         edge.sysctl("net/ipv4/ip_forward", "1")?;
         edge.sysctl("net/ipv6/conf/all/forwarding", "1")?;
@@ -162,6 +169,19 @@ impl Fleet {
         self.backends.last().context("no backend")
     }
 
+    /// Puts one more client on the front switch, whose way to the services is this edge.
+    pub fn visitor(&self, edge: usize) -> Result<Host> {
+        let number = u8::try_from(edge + 1)?;
+        let name = format!("visitor-{number}");
+        let host = Host::new(&name, front4(110 + number), front6(0x110 + u16::from(number)))?;
+        let (near, far) = (mac(0x41, number), mac(0x42, number));
+        cable((&host.namespace, "eth0", &near), (&self.front, &name, &far))?;
+        plug(&self.front, &name)?;
+        let edge = &self.edges[edge];
+        end_host(&host, edge.v4, edge.v6)?;
+        Ok(host)
+    }
+
     /// An edge's own address towards the backends.
     #[must_use]
     pub fn inside(&self, edge: usize, family: Family) -> IpAddr {
@@ -177,6 +197,11 @@ impl Fleet {
     pub fn link(&self, edge: usize, up: bool) -> Result<()> {
         let state = if up { "up" } else { "down" };
         self.front.ip(&format!("link set edge-{} {state}", edge + 1))
+    }
+
+    /// Has an edge lose whatever it sends to this backend, or mends it. Other edges reach it.
+    pub fn lose(&self, edge: usize, backend: IpAddr, lost: bool) -> Result<()> {
+        lose(&self.edges[edge].namespace, "back", backend, lost)
     }
 
     /// Ends whatever runs on an edge with `SIGKILL`, and takes both its cables, as when its power fails.
@@ -208,6 +233,6 @@ fn front4(host: u8) -> Ipv4Addr {
     Ipv4Addr::new(203, 0, 113, host)
 }
 
-fn front6(host: u8) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, u16::from(host))
+fn front6(host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, host)
 }

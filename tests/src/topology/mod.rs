@@ -5,6 +5,7 @@
 //! client reaches every backend through its kernel.
 
 mod fleet;
+mod management;
 mod roles;
 mod routed;
 
@@ -13,7 +14,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Result, ensure};
 
 use self::routed::Routers;
-pub use self::{fleet::Fleet, routed::Side};
+pub use self::{fleet::Fleet, management::Management, routed::Side};
 use crate::{
     netns::{Namespace, cable},
     xdp_pass,

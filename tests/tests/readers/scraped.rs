@@ -161,6 +161,8 @@ fn prometheus_takes_every_metric() {
         "evenkeel_alert",
         "evenkeel_alert_deliveries_total",
         "evenkeel_announced",
+        "evenkeel_store_connected",
+        "evenkeel_store_revision",
     ];
     let known = ask(&stage, "metadata").unwrap();
     for metric in METRICS {

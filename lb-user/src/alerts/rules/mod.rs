@@ -10,6 +10,7 @@ mod discovered;
 mod headroom;
 mod host;
 mod membership;
+mod store;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -58,6 +59,7 @@ impl Rules {
         let mut found = Vec::new();
         self.host.judge(&mut found, facts, config, now);
         announcing::judge(&mut found, facts, config);
+        store::judge(&mut found, facts);
         for service in &facts.services {
             membership::judge(&mut found, service, config);
             discovered::judge(&mut found, service);
@@ -120,6 +122,11 @@ impl Finding {
     fn unknown(kind: Kind, service: &str, backend: Option<&str>) -> Self {
         let backend = backend.map(str::to_owned);
         Self { backend, ..Self::of_service(kind, service, false, String::new()) }
+    }
+
+    /// The same for the host.
+    fn unknown_of_host(kind: Kind) -> Self {
+        Self::of_host(kind, false, String::new())
     }
 
     fn count(mut self, name: &str, count: u64) -> Self {

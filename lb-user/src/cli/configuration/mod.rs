@@ -16,7 +16,7 @@ use hyper::Method;
 use serde_json::json;
 use similar::TextDiff;
 
-use super::{Format, Output, Usage, output};
+use super::{Format, Output, Usage, output, store};
 use crate::{
     api::{
         Client,
@@ -220,6 +220,7 @@ fn print_applied(applied: &Applied, format: Output) -> Result<()> {
     }
     output::print(&format!("{}{}\n", show::diff(&applied.diff), applied.message))?;
     warn(&applied.warnings);
+    store::spread(applied.fleet.as_ref())?;
     if let Some(confirmation) = &applied.confirmation {
         output::print(&format!(
             "keep it with `evenkeel confirm` until {} ({}), or it is rolled back\n",

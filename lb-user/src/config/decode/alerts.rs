@@ -9,7 +9,7 @@ use hyper::{
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Form, Is, Key, Means, Refused, Section, Shape, health, key,
+    Form, Is, Key, Means, Refused, Section, Shape, file_of, health, key,
     values::{self, Problem},
 };
 use crate::{
@@ -290,18 +290,8 @@ fn endpoint(
     folder: Option<&Path>,
 ) -> Option<Endpoint> {
     let headers = section.list(sink, "headers", header).unwrap_or_default();
-    let token = section.value(sink, "bearer_token_file", values::string_of);
-    let bearer_token_file = token.map(|name| {
-        let (span, name) = (name.span(), name.into_inner());
-        let path = folder.map_or_else(|| name.clone().into(), |folder| folder.join(&name));
-        if folder.is_some() && !path.is_file() {
-            let message =
-                format!("bearer_token_file {} is {}, no file", section.subject(), path.display());
-            let remedy = "make it, with the token alone in it, or correct the path";
-            sink.error(&span, message, remedy);
-        }
-        path
-    });
+    let remedy = "make it, with the token alone in it, or correct the path";
+    let bearer_token_file = file_of(sink, section, "bearer_token_file", folder, remedy);
     let verify = section.value_or(sink, "verify", values::boolean, true);
     let ca_file = health::ca_file(sink, section, folder);
     if !verify && section.has("ca_file") {

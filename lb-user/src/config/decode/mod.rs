@@ -11,6 +11,7 @@ mod prefixes;
 mod section;
 mod service;
 mod shape;
+mod store;
 mod traffic;
 mod values;
 mod verify;
@@ -19,6 +20,7 @@ use std::{
     collections::HashSet,
     net::{IpAddr, SocketAddr},
     ops::Range,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -54,6 +56,7 @@ use super::{
         Timeouts, Tunnel,
     },
     prefix::Prefix,
+    store::Store,
     verify::Verify,
 };
 
@@ -68,6 +71,7 @@ pub(super) struct RawConfig {
     http: Http,
     verify: Verify,
     alerts: Alerts,
+    store: Option<Store>,
     discovery: Discovery,
     /// `None`: there is no valid `[node]`.
     pub(super) prefixes: Option<RawPrefixes>,
@@ -166,6 +170,12 @@ pub(super) const ROOT: Shape = Shape {
             Form::Table(&announce::ANNOUNCE),
             Means("nothing is announced"),
             "how the services' addresses are announced to routers, and when; see [Announcing](../announce.md)",
+        ),
+        key(
+            "store",
+            Form::Table(&store::STORE),
+            Means("this file alone"),
+            "an etcd that edges share their services in; see [One configuration for all edges](../fleet.md)",
         ),
         key(
             "discovery",
@@ -329,6 +339,7 @@ pub(super) fn document(sink: &mut Sink<'_, '_>, files: &mut PrefixFiles<'_>) -> 
         http: http::decode(sink, &root),
         verify: verify::decode(sink, &root),
         alerts: alerts::decode(sink, &root, files.folder()),
+        store: store::decode(sink, &root, files.folder()),
         discovery: discovery::decode(sink, &root, files.folder()),
         prefixes: None,
         services: Vec::new(),
@@ -413,6 +424,7 @@ impl RawConfig {
             http: self.http,
             verify: self.verify,
             alerts: self.alerts,
+            store: self.store,
             discovery: self.discovery,
             tunnel: tunnel(self.tunnel_sources),
             services: self
@@ -476,6 +488,25 @@ impl RawBackend {
     pub(super) fn title(&self) -> String {
         title("backend", self.name.as_ref())
     }
+}
+
+/// The file that `key` names, from `folder` on; where there is one, it must be there.
+fn file_of(
+    sink: &mut Sink<'_, '_>,
+    section: &Section<'_, '_>,
+    key: &str,
+    folder: Option<&Path>,
+    remedy: &str,
+) -> Option<PathBuf> {
+    let name = section.value(sink, key, values::string_of)?;
+    let (span, name) = (name.span(), name.into_inner());
+    let Some(folder) = folder else { return Some(name.into()) };
+    let path = folder.join(name);
+    if !path.is_file() {
+        let message = format!("{key} {} is {}, no file", section.subject(), path.display());
+        sink.error(&span, message, remedy);
+    }
+    Some(path)
 }
 
 fn tunnel(sources: Vec<Spanned<Prefix>>) -> Tunnel {

@@ -6,12 +6,14 @@
 
 mod health;
 mod layout;
+mod shared;
 mod write;
 
 use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::shared::{services_of, why_not_services, with_services};
 use self::{
     layout::{BackendForm, Layout, ServicePlace},
     write::Style,

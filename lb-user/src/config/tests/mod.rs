@@ -4,6 +4,7 @@ mod alerts;
 mod announce;
 mod availability;
 mod edit;
+mod file;
 mod guards;
 mod host;
 mod invalid;

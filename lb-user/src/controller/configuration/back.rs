@@ -11,14 +11,17 @@ use crate::{
         model::Changed,
     },
     config::{Config, write_atomically},
-    controller::{Controller, Refused},
+    controller::{Controller, Outcome, Refused},
     events::{Kind, Note},
 };
 
 impl Controller {
     /// Keeps the change that waits.
-    pub(super) fn confirm(&mut self, peer: &Peer) -> Result<Changed, Refused> {
+    pub(super) fn confirm(&mut self, peer: &Peer) -> Result<Outcome<Changed>, Refused> {
         let Some(pending) = self.configuration.pending.clone() else {
+            if let Some(kept) = self.confirm_shared(peer)? {
+                return Ok(kept);
+            }
             return Err(Refused::Conflict(
                 "no change waits for its confirmation; see `evenkeel history`".to_owned(),
             ));
@@ -38,7 +41,7 @@ impl Controller {
         let message = format!("change {} is confirmed", pending.number);
         self.events.tell(Note::new(Kind::Configuration, message).by(peer).because(&pending.what));
         let message = format!("change {} is confirmed: {}", pending.number, pending.what);
-        Ok(Changed { message, ..Changed::default() })
+        Ok(Outcome::Done(Changed { message, ..Changed::default() }))
     }
 
     /// Goes back to a number of the history; without one, what waits is taken back, or the last change.
@@ -47,7 +50,13 @@ impl Controller {
         to: Option<u64>,
         manner: Manner,
         peer: &Peer,
-    ) -> Result<Applied, Refused> {
+    ) -> Result<Outcome<Applied>, Refused> {
+        if self.configuration.pending.is_none()
+            && to.is_none()
+            && let Some(taken) = self.take_back(peer)?
+        {
+            return Ok(taken);
+        }
         let (number, text) = match (&self.configuration.pending, to) {
             // What waits is taken back, and nothing else.
             (Some(pending), None) => {
@@ -69,8 +78,11 @@ impl Controller {
         // It was at work a moment ago, and comes back by itself otherwise.
         let manner = Manner { confirm: None, force: true };
         let applied = self.apply(Wish { candidate, manner, peer, doing })?;
-        self.forget_pending();
-        Ok(Applied { confirmation: None, ..applied })
+        if let Outcome::Done(applied) = applied {
+            self.forget_pending();
+            return Ok(Outcome::Done(Applied { confirmation: None, ..applied }));
+        }
+        Ok(applied)
     }
 
     /// The number and text of the history to go back to.

@@ -14,18 +14,18 @@ use crate::{
 };
 
 /// A text that may become the configuration.
-pub(super) struct Judged {
+pub(in super::super) struct Judged {
     /// It.
-    pub(super) loaded: Loaded,
+    pub(in super::super) loaded: Loaded,
     /// What this host says about it.
     pub(super) host: Vec<Diagnostic>,
     /// What it changes.
-    pub(super) diff: Diff,
+    pub(in super::super) diff: Diff,
 }
 
 impl Controller {
     /// Checks a text and says what it changes.
-    pub(super) fn judge(&self, candidate: &Candidate) -> Result<Judged, Refused> {
+    pub(in super::super) fn judge(&self, candidate: &Candidate) -> Result<Judged, Refused> {
         let (loaded, host) = self.check(candidate)?;
         let loaded = self.effective(loaded);
         let diff = self.diff(&loaded.config);
@@ -94,7 +94,7 @@ impl Controller {
 
     /// What is asked of a valid text before it goes live. The test of it with the program itself takes
     /// seconds, so it is the API's: the controller has other things to do meanwhile.
-    pub(super) fn admit(&self, judged: &Judged) -> Result<(), Refused> {
+    pub(in super::super) fn admit(&self, judged: &Judged) -> Result<(), Refused> {
         let refused = self.beyond_reach(&judged.diff);
         if refused.is_empty() { Ok(()) } else { Err(Refused::Conflict(refused.join("\n"))) }
     }
@@ -107,6 +107,11 @@ impl Controller {
                 format!(
                     "tables keep their sizes for as long as they are loaded: write it into {path}, \
                      stop the daemon, run `evenkeel detach`, which cuts connections, and start it again"
+                )
+            } else if key.starts_with("store.") {
+                format!(
+                    "the store is joined when the daemon starts: write it into {path} and restart \
+                     `evenkeel run` (no connection is lost)"
                 )
             } else {
                 format!(
@@ -135,7 +140,7 @@ impl Controller {
     }
 
     /// Refuses to write over edits that nobody took live. Says whether the file has this text already.
-    pub(super) fn would_overwrite(&self, text: &str) -> Result<bool, Refused> {
+    pub(in super::super) fn would_overwrite(&self, text: &str) -> Result<bool, Refused> {
         match fs::read_to_string(&self.path) {
             Ok(found) if found == text => Ok(true),
             Ok(found) if found == self.loaded.text => Ok(false),

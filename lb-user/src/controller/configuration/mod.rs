@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 
 pub(super) use self::switch::Deed;
 use self::{pending::Pending, watch::Watch};
-use super::{Controller, Refused, history::History};
+use super::{Controller, Outcome, Refused, history::History};
 use crate::{
     api::{
         Peer,
@@ -51,15 +51,15 @@ pub enum ConfigurationCommand {
     /// Checks a text, and answers with what it says.
     Check(Candidate, Reply<Config>),
     /// Makes a text the configuration.
-    Apply(Candidate, Manner, Peer, Reply<Applied>),
+    Apply(Candidate, Manner, Peer, Reply<Outcome<Applied>>),
     /// Confirms the change that waits for it.
-    Confirm(Peer, Reply<Changed>),
+    Confirm(Peer, Reply<Outcome<Changed>>),
     /// Reads the file.
     Read(Reply<OnDisk>),
     /// Takes up the file, if it is still this text.
-    Reload(Candidate, Manner, Peer, Reply<Applied>),
+    Reload(Candidate, Manner, Peer, Reply<Outcome<Applied>>),
     /// Goes back to a number of the history, or to the one before the last change.
-    Rollback(Option<u64>, Manner, Peer, Reply<Applied>),
+    Rollback(Option<u64>, Manner, Peer, Reply<Outcome<Applied>>),
     /// The history.
     History(Reply<HistoryList>),
     /// One entry of it.
@@ -201,6 +201,11 @@ impl Keeper {
         self.pending.as_ref().map(Pending::told)
     }
 
+    /// The number in the history that the next change will have.
+    pub(super) fn next_number(&self) -> u64 {
+        self.history.next()
+    }
+
     /// Waits until a look at the file or a roll-back is due.
     pub async fn due(&self) {
         sleep_until(self.expiry.map_or(self.next_look, |expiry| expiry.min(self.next_look))).await;
@@ -279,8 +284,9 @@ impl Controller {
         self.configuration.next_look = Instant::now() + LOOK;
     }
 
-    /// Makes a text the configuration, all of it or nothing.
-    fn apply(&mut self, wish: Wish<'_>) -> Result<Applied, Refused> {
+    /// Makes a text the configuration, all of it or nothing. What edges share is proposed to the store
+    /// instead.
+    fn apply(&mut self, wish: Wish<'_>) -> Result<Outcome<Applied>, Refused> {
         let Wish { candidate, manner: Manner { confirm, force }, peer, doing } = wish;
         if confirm.is_some_and(|time| time.is_zero() || time > pending::LONGEST) {
             return Err(Refused::Invalid(format!(
@@ -300,10 +306,18 @@ impl Controller {
                 write_atomically(&self.path, &loaded.text).map_err(Refused::Failed)?;
                 self.look_at_file();
             }
-            let warnings = Vec::new();
-            return Ok(Applied { message, number: None, diff, confirmation: None, warnings });
+            return Ok(Outcome::Done(Applied { message, diff, ..Applied::default() }));
         }
         let what = format!("{doing}: {}", diff.summary());
+        let asked = (force, confirm);
+        if let Some((proposed, notes)) = self.propose(&loaded, asked, &what, peer, Vec::new())? {
+            let mut warnings = self.fresh_warnings(&loaded, &judged.host, &diff);
+            warnings.extend(notes);
+            let confirmation = self.to_confirm(&proposed.proposal.record);
+            let applied =
+                Applied { message: what, diff, confirmation, warnings, ..Applied::default() };
+            return Ok(Outcome::Propose(proposed, applied));
+        }
         let pending = confirm.map(|allowed| self.note_pending(allowed, &loaded.text, peer, &what));
         let pending = pending.transpose().map_err(Refused::Failed)?;
         let mut warnings = self.fresh_warnings(&loaded, &judged.host, &diff);
@@ -327,7 +341,8 @@ impl Controller {
         }
         let confirmation = self.configuration.confirmation();
         let message = format!("change {number}: {what}");
-        Ok(Applied { message, number: Some(number), diff, confirmation, warnings })
+        let number = Some(number);
+        Ok(Outcome::Done(Applied { message, number, diff, confirmation, warnings, fleet: None }))
     }
 
     /// Notes on the disk, before anything changes, that a change will wait for its confirmation.
@@ -376,7 +391,7 @@ impl Controller {
         candidate: Candidate,
         manner: Manner,
         peer: &Peer,
-    ) -> Result<Applied, Refused> {
+    ) -> Result<Outcome<Applied>, Refused> {
         self.configuration.nothing_pending()?;
         if self.read_file()?.candidate.text != candidate.text {
             return Err(Refused::Conflict(format!(

@@ -362,6 +362,30 @@ pub const METRICS: &[Metric] = &[
         |observed, sink| sink(&[], Value::Gauge(flag(observed.status.node.drain.is_some()))),
     ),
     metric(
+        "evenkeel_store_connected",
+        Kind::Gauge,
+        NONE,
+        "Whether a member of the store that edges share answers",
+        |observed, sink| {
+            if let Some(store) = &observed.status.store {
+                sink(&[], Value::Gauge(flag(store.connected)));
+            }
+        },
+    ),
+    metric(
+        "evenkeel_store_revision",
+        Kind::Gauge,
+        &["of"],
+        "Revision of the store: the one at work here, and the newest that was seen",
+        |observed, sink| {
+            if let Some(store) = &observed.status.store {
+                for (of, revision) in [("here", store.revision), ("store", store.newest)] {
+                    sink(&[("of", of)], gauge(u64::try_from(revision).unwrap_or_default()));
+                }
+            }
+        },
+    ),
+    metric(
         "evenkeel_alert",
         Kind::Gauge,
         &["kind", "severity", "service", "backend"],

@@ -163,7 +163,8 @@ fn refusals_and_warnings_are_told_in_full_and_typing_is_not_interrupted() {
     assert_eq!(app.mode, Mode::Told("refused: uid 1000 may read, but change nothing".into()));
     press(&mut app, "q");
     assert_eq!(app.mode, Mode::Table, "the key closed it and did nothing else");
-    let changed = Changed { message: "done".into(), warnings: vec!["alone".into()], cut: 0 };
+    let changed =
+        Changed { message: "done".into(), warnings: vec!["alone".into()], ..Changed::default() };
     app.take_in(News::Changed(Ok(changed.clone())), SystemTime::now());
     assert_eq!(app.mode, Mode::Told("done\nwarning: alone".into()));
     press(&mut app, "x/");
