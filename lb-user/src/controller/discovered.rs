@@ -11,7 +11,7 @@ use super::{Controller, Refused, condition};
 use crate::{
     api::{Peer, model::SourceStatus},
     config::{Config, Loaded, Offer, Service},
-    discovery::{Book, Follower, Key, News, Said, merge, store},
+    discovery::{Book, Entry, Follower, Key, News, Said, merge, store},
     events::{Events, Kind, Note},
 };
 
@@ -91,7 +91,7 @@ impl Controller {
         if let Some(said) = turn.said {
             self.tell_source(&key, &said);
         }
-        let now_left_out = self.discovery.book.get(&key).map(|entry| entry.told_left_out());
+        let now_left_out = self.discovery.book.get(&key).map(Entry::told_left_out);
         if let Some(now_left_out) = now_left_out.filter(|now| !now.is_empty() && *now != left_out) {
             let message = format!("{} has servers that cannot be backends: {now_left_out}", key.1);
             self.events.tell(Note::new(Kind::Discovery, message).service(&key.0).warning());

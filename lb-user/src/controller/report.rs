@@ -19,7 +19,7 @@ use crate::{
         HandshakeBucket, InOut, Interface, Removed, RemovedCounters, Repair, ServiceCounters,
         ServiceStatus, Status,
     },
-    config::{Backend, Offer, Service, shown},
+    config::{Backend, Offer, Origin, Service, shown},
     connections::Directory,
     explain::{self, Standing},
     health::{Health, Wants},
@@ -217,14 +217,13 @@ impl Controller {
         now: Instant,
     ) -> Vec<String> {
         let mut reasons = Vec::new();
-        if let Some(origin) = &backend.origin {
-            match origin.offer {
-                Offer::Ready => {}
-                Offer::Draining => reasons.push(format!("{} says that it finishes", origin.source)),
-                Offer::Out => {
-                    reasons.push(format!("{} says that it does not serve", origin.source))
-                }
-            }
+        if let Some(Origin { source, offer }) = &backend.origin {
+            let says = match offer {
+                Offer::Ready => None,
+                Offer::Draining => Some("finishes what it has"),
+                Offer::Out => Some("does not serve"),
+            };
+            reasons.extend(says.map(|says| format!("{source} says that it {says}")));
         }
         if let Some(ejection) = self.condition.watch.ejection(key, now) {
             reasons.push(ejection.why.clone());

@@ -100,17 +100,17 @@ impl Book {
             );
             return self.trouble(key, why, now);
         }
-        let count = |book: &Self| backends(config, service, book).len();
-        let had = count(self);
         let is_news = before.found != found;
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.found.clone_from(&found);
-        }
-        let has = count(self);
         let least = service.availability.min_active as usize;
-        let short = is_news && has < least && has < had;
+        let (mut had, mut has) = (0, 0);
+        if is_news {
+            let count = |book: &Self| backends(config, service, book).len();
+            had = count(self);
+            self.entries.insert(key.clone(), Entry { found: found.clone(), ..before.clone() });
+            has = count(self);
+        }
         let Some(entry) = self.entries.get_mut(key) else { return Turn::default() };
-        if short && before.held.as_ref() != Some(&found) {
+        if has < least && has < had && before.held.as_ref() != Some(&found) {
             entry.found = before.found;
             entry.held = Some(found);
             let why = format!(
@@ -122,13 +122,11 @@ impl Book {
         entry.held = None;
         entry.answered = Some(now);
         entry.left_out = left_out;
-        match lacks {
-            Some(why) => Turn { taken: is_news, ..self.trouble(key, why, now) },
-            None => {
-                let was_troubled = entry.problem.take().is_some();
-                Turn { taken: is_news, said: was_troubled.then_some(Said::Well) }
-            }
+        if let Some(why) = lacks {
+            return Turn { taken: is_news, ..self.trouble(key, why, now) };
         }
+        let was_troubled = entry.problem.take().is_some();
+        Turn { taken: is_news, said: was_troubled.then_some(Said::Well) }
     }
 
     /// Has a source keep what it had: an answer was taken that there is no room for.
@@ -186,9 +184,9 @@ mod tests {
         ("web".to_owned(), "dns:web.internal:80".parse().unwrap())
     }
 
-    fn answer(hosts: &[u8]) -> Result<Answer, String> {
+    fn said(hosts: &[u8]) -> Answer {
         let found = hosts.iter().map(|host| Found::at(([10, 0, 0, *host], 80).into()));
-        Ok(Answer { found: found.collect(), lacks: None })
+        Answer { found: found.collect(), lacks: None }
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -207,10 +205,10 @@ mod tests {
     fn an_answer_that_is_empty_or_does_not_come_takes_nobody_away() {
         let (config, mut book) = (config(1), Book::default());
         let taken = Turn { taken: true, said: None };
-        assert_eq!(book.note(&config, &key(), answer(&[2, 1, 2]), at(1)), taken);
+        assert_eq!(book.note(&config, &key(), Ok(said(&[2, 1, 2])), at(1)), taken);
         assert_eq!(hosts(&book), [1, 2]);
         for (second, heard) in
-            [(2, Err("SERVFAIL".to_owned())), (3, answer(&[])), (4, Err("x".into()))]
+            [(2, Err("SERVFAIL".to_owned())), (3, Ok(said(&[]))), (4, Err("x".into()))]
         {
             let turn = book.note(&config, &key(), heard, at(second));
             assert!(!turn.taken);
@@ -222,9 +220,9 @@ mod tests {
         assert_eq!(entry.problem, Some(("x".to_owned(), at(2))), "the newest, since the first");
         assert_eq!(entry.answered, Some(at(1)));
         let well = Turn { taken: false, said: Some(Said::Well) };
-        assert_eq!(book.note(&config, &key(), answer(&[1, 2]), at(5)), well);
+        assert_eq!(book.note(&config, &key(), Ok(said(&[1, 2])), at(5)), well);
         // One that can be no backend is like none.
-        let mut loopback = answer(&[1]).unwrap();
+        let mut loopback = said(&[1]);
         loopback.found[0].address = "127.0.0.1:80".parse().unwrap();
         let turn = book.note(&config, &key(), Ok(loopback), at(6));
         assert!(matches!(turn, Turn { taken: false, said: Some(Said::Trouble(_)) }), "{turn:?}");
@@ -234,37 +232,37 @@ mod tests {
     #[test]
     fn too_few_are_taken_when_they_are_said_twice() {
         let (config, mut book) = (config(2), Book::default());
-        book.note(&config, &key(), answer(&[1, 2, 3]), at(1));
-        assert!(book.note(&config, &key(), answer(&[1, 2]), at(2)).taken, "enough stay");
-        let turn = book.note(&config, &key(), answer(&[1]), at(3));
+        book.note(&config, &key(), Ok(said(&[1, 2, 3])), at(1));
+        assert!(book.note(&config, &key(), Ok(said(&[1, 2])), at(2)).taken, "enough stay");
+        let turn = book.note(&config, &key(), Ok(said(&[1])), at(3));
         assert!(
             matches!(&turn.said, Some(Said::Trouble(why)) if why.contains("1 of 2")),
             "{turn:?}"
         );
-        assert!(!book.note(&config, &key(), answer(&[2]), at(4)).taken, "another answer");
-        assert!(!book.note(&config, &key(), answer(&[1, 2]), at(5)).taken);
+        assert!(!book.note(&config, &key(), Ok(said(&[2])), at(4)).taken, "another answer");
+        assert!(!book.note(&config, &key(), Ok(said(&[1, 2])), at(5)).taken);
         assert_eq!(book.get(&key()).unwrap().problem, None, "all is as it was");
-        assert!(!book.note(&config, &key(), answer(&[1]), at(6)).taken);
-        let turn = book.note(&config, &key(), answer(&[1]), at(7));
+        assert!(!book.note(&config, &key(), Ok(said(&[1])), at(6)).taken);
+        let turn = book.note(&config, &key(), Ok(said(&[1])), at(7));
         assert_eq!(turn, Turn { taken: true, said: Some(Said::Well) });
         assert_eq!(hosts(&book), [1]);
-        assert!(book.note(&config, &key(), answer(&[3]), at(8)).taken, "as few as before");
+        assert!(book.note(&config, &key(), Ok(said(&[3])), at(8)).taken, "as few as before");
     }
 
     #[test]
     fn what_could_not_be_found_out_is_told_beside_what_could() {
         let (config, mut book) = (config(1), Book::default());
         let lacks = Some("b.internal: SERVFAIL".to_owned());
-        let half = Answer { lacks: lacks.clone(), ..answer(&[1]).unwrap() };
+        let half = Answer { lacks: lacks.clone(), ..said(&[1]) };
         let turn = book.note(&config, &key(), Ok(half), at(1));
         assert_eq!(turn, Turn { taken: true, said: lacks.map(Said::Trouble) });
-        assert_eq!(book.note(&config, &key(), answer(&[1]), at(2)).said, Some(Said::Well));
+        assert_eq!(book.note(&config, &key(), Ok(said(&[1])), at(2)).said, Some(Said::Well));
     }
 
     #[test]
     fn of_one_address_the_one_that_does_the_most_counts() {
         let (config, mut book) = (config(1), Book::default());
-        let mut twice = answer(&[1, 1, 2]).unwrap();
+        let mut twice = said(&[1, 1, 2]);
         twice.found[0].offer = Offer::Out;
         book.note(&config, &key(), Ok(twice), at(1));
         let offers: Vec<_> = book.found(&key()).iter().map(|found| found.offer).collect();
@@ -284,21 +282,21 @@ mod tests {
             let mut last = Vec::new();
             for (second, hosts_heard) in (1_u64..).zip(heard) {
                 let had = hosts(&book);
-                let heard = hosts_heard.as_ref().map_or(Err("no answer".into()), |hosts| answer(hosts));
+                let heard = hosts_heard.as_ref().map_or(Err("no answer".into()), |hosts| Ok(said(hosts)));
                 book.note(&config, &key(), heard, at(second));
                 let has = hosts(&book);
                 prop_assert!(had.is_empty() || !has.is_empty());
-                let mut said = hosts_heard.clone().unwrap_or_default();
-                said.sort_unstable();
-                said.dedup();
-                if said.is_empty() {
+                let mut named = hosts_heard.clone().unwrap_or_default();
+                named.sort_unstable();
+                named.dedup();
+                if named.is_empty() {
                     prop_assert_eq!(&has, &had);
                 } else if has != had {
-                    prop_assert_eq!(&has, &said, "what is taken is what was said");
+                    prop_assert_eq!(&has, &named, "what is taken is what was said");
                     let is_short = has.len() < min_active as usize && has.len() < had.len();
-                    prop_assert!(!is_short || last == said, "too few were said once");
+                    prop_assert!(!is_short || last == named, "too few were said once");
                 }
-                last = if said.is_empty() { last } else { said };
+                last = if named.is_empty() { last } else { named };
             }
         }
     }

@@ -89,8 +89,8 @@ struct Port {
     #[serde(default)]
     name: Option<String>,
     /// `None`: every port.
-    #[serde(default)]
-    port: Option<u16>,
+    #[serde(default, rename = "port")]
+    number: Option<u16>,
     /// `None`: TCP.
     #[serde(default)]
     protocol: Option<String>,
@@ -127,12 +127,9 @@ pub(super) fn servers(
     // A slice that has not the port has no such servers, but one has to have it.
     let (mut names, mut is_known) = (Vec::new(), port.is_none());
     for slice in slices {
-        let number = match slice.port(port, protocol)? {
-            Some(number) => number,
-            None => {
-                names.extend(slice.names());
-                continue;
-            }
+        let Some(number) = slice.port(port, protocol)? else {
+            names.extend(slice.names());
+            continue;
         };
         is_known = true;
         for endpoint in slice.endpoints.iter().flatten() {
@@ -162,7 +159,7 @@ impl Slice {
         let mut fitting = all.iter().filter(fits);
         let Some(wanted) = wanted else {
             return match (fitting.next(), fitting.next()) {
-                (Some(only), None) => Ok(Some(only.port.unwrap_or(0))),
+                (Some(only), None) => Ok(Some(only.number.unwrap_or(0))),
                 (None, _) if all.is_empty() => Ok(Some(0)),
                 (None, _) => Ok(None),
                 (Some(_), Some(_)) => Err(format!(
@@ -174,7 +171,7 @@ impl Slice {
             };
         };
         let named = fitting.find(|port| port.name.as_deref() == Some(wanted));
-        Ok(named.map(|port| port.port.unwrap_or(0)))
+        Ok(named.map(|port| port.number.unwrap_or(0)))
     }
 
     fn names(&self) -> Vec<&str> {
@@ -219,7 +216,7 @@ impl From<api::EndpointSlice> for Slice {
         };
         let port = |port: api::EndpointPort| Port {
             name: port.name,
-            port: port.port.and_then(|number| u16::try_from(number).ok()),
+            number: port.port.and_then(|number| u16::try_from(number).ok()),
             protocol: port.protocol,
         };
         Self {

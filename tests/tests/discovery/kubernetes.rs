@@ -51,7 +51,7 @@ fn endpoints_do_what_their_conditions_say() {
     // A pod is added; then one terminates, and finishes what it has.
     api.say(&BTreeMap::from([(ONE, ready()), (TWO, ready()), (THREE, ready())]));
     await_active(&stage.balancer, "web", &at(&stage, &[0, 1, 2]));
-    big_file(&stage.files().join("big"), 6).unwrap();
+    big_file(&stage.files().join("big"), 2).unwrap();
     let downloads: Vec<_> = (0..6)
         .map(|_| {
             let ask = || {

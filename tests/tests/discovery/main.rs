@@ -10,6 +10,8 @@ mod kubernetes;
 mod mixed;
 mod srv;
 
+use std::fmt::Write as _;
+
 use anyhow::{Context as _, ensure};
 use evenkeel_tests::{
     evenkeel::Balancer,
@@ -143,8 +145,10 @@ fn await_well(balancer: &Balancer, service: &str) {
 
 /// An address record for each of these hosts.
 fn records(name: &str, ttl: u32, hosts: &[&Host]) -> String {
-    hosts
-        .iter()
-        .map(|host| format!("{name} {ttl} IN A {}\n{name} {ttl} IN AAAA {}\n", host.v4, host.v6))
-        .collect()
+    let mut records = String::new();
+    for host in hosts {
+        writeln!(records, "{name} {ttl} IN A {}", host.v4).unwrap();
+        writeln!(records, "{name} {ttl} IN AAAA {}", host.v6).unwrap();
+    }
+    records
 }

@@ -1,5 +1,7 @@
 //! SRV: ports, weights and priorities are the records', and a host that cannot be looked up keeps what it had.
 
+use std::fmt::Write as _;
+
 use evenkeel_tests::{
     load::{Load, Pattern},
     servers::{Nsd, PORT},
@@ -16,18 +18,14 @@ use super::{
 /// `web-01`, `web-02` and `web-03` with these weights; the third of a higher priority number.
 fn zone(lab: &Lab, weights: [u16; 3], hosts: &[usize]) -> String {
     let priorities = [10, 10, 20];
-    let services: String = (1..=3)
-        .zip(weights)
-        .zip(priorities)
-        .map(|((host, weight), priority)| {
-            format!("_http._tcp.web 1 IN SRV {priority} {weight} {PORT} web-0{host}\n")
-        })
-        .collect();
-    let addresses = hosts.iter().map(|host| {
-        let host = &lab.backends[*host];
-        format!("{} 1 IN A {}\n", host.name, host.v4)
-    });
-    services + &addresses.collect::<String>()
+    let mut zone = String::new();
+    for ((host, weight), priority) in (1..=3).zip(weights).zip(priorities) {
+        writeln!(zone, "_http._tcp.web 1 IN SRV {priority} {weight} {PORT} web-0{host}").unwrap();
+    }
+    for host in hosts.iter().map(|host| &lab.backends[*host]) {
+        writeln!(zone, "{} 1 IN A {}", host.name, host.v4).unwrap();
+    }
+    zone
 }
 
 #[test]

@@ -55,8 +55,12 @@ impl Controller {
             ));
         }
         let effective = self.effective(loaded.clone());
-        let wanted = self.plan(&effective).map_err(|error| Refused::Invalid(error.to_string()))?;
-        let notes = self.guard(&effective, &wanted, force)?;
+        // As it will be at the switch, where health goes with the servers.
+        let health = self.carry_health(&effective);
+        let planned = self.plan(&effective).map_err(|error| Refused::Invalid(error.to_string()));
+        let guarded = planned.and_then(|wanted| self.guard(&effective, &wanted, force));
+        self.condition.health = health;
+        let notes = guarded?;
         let exceptions = seen.exceptions.clone();
         let at = self.clock.now();
         let Some(fleet) = &mut self.fleet else { return Ok(None) };
