@@ -76,7 +76,7 @@ pub(super) const STORE: Shape = Shape {
             "timeout",
             Form::Duration(SHORTEST, LONGEST),
             Is("\"5s\""),
-            "how long a request to etcd may take, and a change waits for other edges at the least",
+            "how long a request to etcd may take, and how long a change waits for the other edges",
         ),
     ],
     later: &[],

@@ -28,6 +28,10 @@ fn beside(shape: &Shape, key: &str) -> String {
         ("[announce]" | "[service.announce]", "user" | "timeout") => {
             "way = \"hook\"\ncommand = [\"/bin/true\"]"
         }
+        ("[store]", "endpoints") => "kind = \"etcd\"",
+        ("[store]", key) if key != "kind" => {
+            "kind = \"etcd\"\nendpoints = [\"http://127.0.0.1:2379\"]"
+        }
         ("[service.health]", _) => {
             return match *kinds_of(key).first().unwrap_or(&"tcp") {
                 "grpc" if key != "tls" => "kind = \"grpc\"\ntls = true".to_owned(),

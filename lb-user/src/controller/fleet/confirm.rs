@@ -18,6 +18,8 @@ use crate::{
     store::{Proposal, Record},
 };
 
+/// How long other edges wait for the one that made a change to take it back.
+const GRACE: Duration = Duration::from_secs(5);
 /// How soon it is tried again to take a change back.
 const AGAIN: Duration = Duration::from_secs(1);
 
@@ -108,7 +110,10 @@ impl Controller {
         fleet.expiry = None;
         let Some(seen) = fleet.store.state().seen else { return };
         let Some((record, waits)) = unconfirmed(&seen) else { return };
-        if let Ok(left) = waits.until.duration_since(now)
+        // The clock that set the time decides; others come in only where that edge does not.
+        let is_own = record.edge == fleet.store.edge();
+        let until = if is_own { waits.until } else { waits.until + GRACE };
+        if let Ok(left) = until.duration_since(now)
             && !left.is_zero()
         {
             fleet.expiry = Some(Instant::now() + left);
