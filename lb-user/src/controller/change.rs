@@ -82,7 +82,8 @@ pub enum Refused {
     /// The configuration would be invalid.
     #[error("{0}")]
     Invalid(String),
-    /// Another edge has changed what this one has not taken yet: it will have in a moment.
+    /// Another edge has changed what this one has not taken yet, or a member of the store has just failed: it is
+    /// another matter in a moment.
     #[error("{0}")]
     Behind(String),
     /// The store does not answer.

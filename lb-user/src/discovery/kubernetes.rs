@@ -37,6 +37,23 @@ pub(super) struct Wanted<'a> {
     pub(super) port: Option<&'a str>,
 }
 
+/// When the next answer is to be told, if any is.
+struct Due(Option<Instant>);
+
+impl Due {
+    /// No later than this: what waits to be told once more does not hold up what is new.
+    fn by(&mut self, at: Instant) {
+        self.0 = Some(self.0.map_or(at, |due| due.min(at)));
+    }
+
+    async fn passed(&self) {
+        match self.0 {
+            Some(due) => sleep_until(due).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Watches until nobody listens.
 pub(super) async fn follow(wanted: Wanted<'_>, spec: &Spec, reporter: Reporter) {
     let mut pauses = Pauses::new();
@@ -89,30 +106,34 @@ async fn watch(
     let mut events = Box::pin(watcher(api, asked));
     let (mut known, mut listed) = (BTreeMap::new(), BTreeMap::new());
     let name = |slice: &EndpointSlice| slice.metadata.name.clone().unwrap_or_default();
-    let mut due = None;
+    let mut due = Due(None);
     let mut told = None;
     loop {
-        let wait = due.unwrap_or_else(|| Instant::now() + AGAIN);
         tokio::select! {
             event = events.next() => {
                 match event? {
+                    // Half of a list says nothing.
                     Ok(Event::Init) => listed.clear(),
                     Ok(Event::InitApply(slice)) => drop(listed.insert(name(&slice), Slice::from(slice))),
                     Ok(Event::InitDone) => {
                         known = std::mem::take(&mut listed);
                         *pauses = Pauses::new();
-                        due = Some(Instant::now());
-                        continue;
+                        due.by(Instant::now());
                     }
-                    Ok(Event::Apply(slice)) => drop(known.insert(name(&slice), Slice::from(slice))),
-                    Ok(Event::Delete(slice)) => drop(known.remove(&name(&slice))),
+                    Ok(Event::Apply(slice)) => {
+                        known.insert(name(&slice), Slice::from(slice));
+                        due.by(Instant::now() + TOGETHER);
+                    }
+                    Ok(Event::Delete(slice)) => {
+                        known.remove(&name(&slice));
+                        due.by(Instant::now() + TOGETHER);
+                    }
                     Err(error) => return Some(chain(&error)),
                 }
-                due = due.or(Some(Instant::now() + TOGETHER));
             }
-            () = sleep_until(wait), if due.is_some() => {
+            () = due.passed() => {
                 let answer = answer(&known, wanted, spec);
-                due = (told.as_ref() != Some(&answer)).then(|| Instant::now() + AGAIN);
+                due = Due((told.as_ref() != Some(&answer)).then(|| Instant::now() + AGAIN));
                 told = Some(answer.clone());
                 if !reporter.tell(answer).await {
                     return None;
@@ -150,4 +171,19 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_does_not_wait_for_what_is_told_again() {
+        let (now, mut due) = (Instant::now(), Due(None));
+        due.by(now + AGAIN);
+        due.by(now + TOGETHER);
+        assert_eq!(due.0, Some(now + TOGETHER));
+        due.by(now + AGAIN);
+        assert_eq!(due.0, Some(now + TOGETHER));
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Result, bail};
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at},
 };
 use tracing::{info, warn};
 
@@ -171,36 +171,56 @@ impl Store {
         self.report.send_replace(report);
     }
 
-    /// Writes what is proposed. Returns its revision.
+    /// Writes what is proposed. Returns its revision. Where a member fails meanwhile, the next one is asked: a
+    /// proposal cannot be taken twice, for the first time changes what it is compared with.
     ///
     /// # Errors
     ///
     /// [`Failure`].
     pub async fn write(&self, proposal: Proposal) -> Result<i64, Failure> {
-        let id = proposal.record.id.clone();
-        if self.state.borrow().member.is_none() {
-            return Err(Failure::Unavailable(self.why_not()));
-        }
+        let deadline = Instant::now() + self.settings.timeout * 2;
         let mut changes = self.watch();
-        let written = self.ask(|reply| Request::Write(Box::new(proposal), reply)).await;
-        let why = match written {
-            Ok(Ok(Some(revision))) => return Ok(revision),
-            Ok(Ok(None)) => return Err(Failure::Conflict),
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(why) => return Err(Failure::Unknown(why)),
-        };
-        // It may have been taken all the same: what is read next tells.
-        let is_ours = |state: &State| {
-            let seen = state.seen.as_ref().filter(|_| state.member.is_some());
-            let last = seen.and_then(|seen| seen.change.as_ref());
-            last.is_some_and(|change| change.id == id)
-        };
-        match timeout(self.settings.timeout, changes.wait_for(is_ours)).await {
-            Ok(Ok(state)) => {
-                Ok(state.seen.as_ref().map(|seen| seen.revision()).unwrap_or_default())
+        let mut failed = None;
+        loop {
+            let answers = changes.wait_for(|state| state.member.is_some());
+            if timeout_at(deadline, answers).await.is_err() {
+                return Err(
+                    failed.map_or_else(|| Failure::Unavailable(self.why_not()), Failure::Unknown)
+                );
             }
-            _ => Err(Failure::Unknown(why)),
+            let asked = proposal.clone();
+            match self.ask(|reply| Request::Write(Box::new(asked), reply)).await {
+                Ok(Ok(Some(revision))) => return Ok(revision),
+                Ok(Ok(None)) if failed.is_none() => return Err(Failure::Conflict),
+                // It may be the first attempt that came in between.
+                Ok(Ok(None)) => {
+                    return self.is_taken(&proposal, deadline).await.ok_or(Failure::Conflict);
+                }
+                Ok(Err(error)) => failed = Some(format!("{error:#}")),
+                Err(why) => failed = Some(why),
+            }
+            // The task has to see that the member is gone.
+            drop(timeout_at(deadline, changes.changed()).await);
         }
+    }
+
+    /// The revision of a proposal, if it is the last change, by what is read next.
+    async fn is_taken(&self, proposal: &Proposal, deadline: Instant) -> Option<i64> {
+        let before = self.state().seen;
+        let mut changes = self.watch();
+        let is_news = |state: &State| match (&state.seen, &before) {
+            (Some(seen), Some(before)) => !Arc::ptr_eq(seen, before),
+            (seen, _) => seen.is_some(),
+        };
+        let is_ours = |seen: &Snapshot| {
+            seen.change.as_ref().is_some_and(|change| change.id == proposal.record.id)
+        };
+        if let Some(seen) = before.as_ref().filter(|seen| is_ours(seen)) {
+            return Some(seen.revision());
+        }
+        let state = timeout_at(deadline, changes.wait_for(is_news)).await.ok()?.ok()?;
+        let seen = state.seen.as_ref()?;
+        is_ours(seen).then(|| seen.revision())
     }
 
     /// Forgets an edge. Returns whether it was known.

@@ -146,12 +146,19 @@ impl Controller {
     fn reached(&self, fleet: &Fleet) -> Result<Arc<Snapshot>, Refused> {
         let state = fleet.store.state();
         state.seen.filter(|_| state.member.is_some()).ok_or_else(|| {
-            Refused::Unavailable(format!(
+            let why = format!(
                 "the store does not answer, so nothing was changed; what is at work goes on ({}). To change \
                  this edge alone, take [store] out of {} and restart the daemon",
                 fleet.store.why_not(),
                 self.path.display()
-            ))
+            );
+            let lost_for = self.clock.now().duration_since(state.since).unwrap_or_default();
+            // Another member is asked just now, or the others elect a leader.
+            if lost_for < fleet.store.settings().timeout {
+                Refused::Behind(why)
+            } else {
+                Refused::Unavailable(why)
+            }
         })
     }
 
