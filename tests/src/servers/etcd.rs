@@ -2,6 +2,7 @@
 //! that nobody cuts off.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -119,6 +120,15 @@ impl Etcd {
     /// Kills every member.
     pub fn kill_all(&mut self) -> Result<()> {
         (0..self.members.len()).try_for_each(|member| self.kill(member))
+    }
+
+    /// Takes away all that a cluster has written of which nobody runs: it begins anew.
+    pub fn wipe(&self) -> Result<()> {
+        ensure!(self.running().next().is_none(), "members run");
+        for member in &self.members {
+            fs::remove_dir_all(self.directory.path().join(&member.host.name))?;
+        }
+        Ok(())
     }
 
     /// Starts all of them again.

@@ -19,11 +19,11 @@ fn at_work(ground: &Ground, edge: usize) -> AtWork {
 /// Whatever it is, both edges say so, and neither moves.
 #[track_caller]
 fn refused_by_both(ground: &Ground, what: &str, before: &[AtWork; 2]) {
-    for edge in 0..2 {
+    for (edge, before) in before.iter().enumerate() {
         ground.await_alert(edge, "store-refused", true);
         assert_eq!(ground.edges[edge].backends("web").unwrap(), ["web-01", "web-02"], "{what}");
         assert_eq!(ground.shares(edge, 20).len(), 2, "{what}");
-        assert_eq!(at_work(ground, edge), before[edge], "{what}");
+        assert_eq!(&at_work(ground, edge), before, "{what}");
     }
     // Nor is it overwritten by a change that has nothing to do with it.
     let change = ground.cli(0, &ground.spare(2));
@@ -63,14 +63,18 @@ fn what_is_put_by_hand_changes_nothing_until_somebody_pushes_or_pulls() {
         well_again(&ground);
         assert_eq!(ground.etcd.get(SERVICES).unwrap().as_ref(), Some(&good));
     }
+    // Administrative states are no better a door.
     ground.etcd.delete(SERVICES).unwrap();
+    ground.etcd.put("/evenkeel/exceptions", "{\"web-01\"").unwrap();
     refused_by_both(&ground, "deleted", &before);
     ground.done(0, &["store", "push"]);
     well_again(&ground);
 
-    // Administrative states are no better a door.
-    ground.etcd.put("/evenkeel/exceptions", "{\"web-01\"").unwrap();
-    refused_by_both(&ground, "exceptions", &before);
+    // An etcd that lost all it had is no reason to lose what is at work.
+    ground.etcd.kill_all().unwrap();
+    ground.etcd.wipe().unwrap();
+    ground.etcd.restart_all().unwrap();
+    refused_by_both(&ground, "wiped", &before);
     ground.done(0, &["store", "push"]);
     well_again(&ground);
     assert_eq!(ground.etcd.get(SERVICES).unwrap().as_ref(), Some(&good));
@@ -88,6 +92,12 @@ fn what_is_put_by_hand_changes_nothing_until_somebody_pushes_or_pulls() {
         assert_eq!(ground.edges[edge].backends("web").unwrap(), ["web-01", "web-02", "web-03"]);
         assert_eq!(ground.shares(edge, 30).len(), 3);
     }
+
+    // What nobody ever said is an edge that is missed, until somebody says that it is not.
+    ground.etcd.put("/evenkeel/edges/ghost", "{").unwrap();
+    ground.await_alert(0, "edge-lost", true);
+    ground.done(1, &["store", "forget", "ghost"]);
+    ground.await_alert(0, "edge-lost", false);
     ground.done(1, &["backend", "remove", "web", "web-03"]);
     flawless(loads);
 }
@@ -121,4 +131,13 @@ fn an_edge_that_differs_asks_and_an_empty_store_is_filled() {
     let history = ground.edges[1].json(&["history"]).unwrap();
     assert!(history["entries"].as_array().unwrap().len() > 1, "{history}");
     assert_eq!(ground.await_together().unwrap(), revision, "pulling writes nothing");
+    // Nor does it hide behind another one's name.
+    ground.edges[1].terminate().unwrap();
+    let named = text.replace("edge = \"edge-2\"", "edge = \"edge-1\"");
+    ground.edges[1].configure(&named).unwrap();
+    ground.edges[1].run().unwrap();
+    ground.await_alert(1, "store-unreachable", true);
+    let status = ground.done(1, &["store", "status"]);
+    assert!(status.contains("another edge is called edge-1 already"), "{status}");
+    ground.await_alert(0, "store-unreachable", false);
 }

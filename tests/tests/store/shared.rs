@@ -198,6 +198,7 @@ fn who_does_not_apply_a_change_goes_on_and_is_named() {
     assert!(outcome.stderr.contains("warning: not applied by edge-2: "), "{outcome:?}");
     assert!(outcome.stderr.contains("backends"), "it says why: {outcome:?}");
     ground.await_alert(1, "store-refused", true);
+    ground.await_alert(0, "edge-behind", true);
     assert_eq!(ground.shares(0, 30).len(), 3);
     assert_eq!(ground.shares(1, 20).len(), 2);
     eventually("everybody sees that it refuses", PATIENCE, || {
@@ -210,6 +211,7 @@ fn who_does_not_apply_a_change_goes_on_and_is_named() {
 
     ground.done(0, &["backend", "remove", "web", "web-03"]);
     ground.await_alert(1, "store-refused", false);
+    ground.await_alert(0, "edge-behind", false);
     ground.await_together().unwrap();
 
     // One that hangs is waited for as long as a request may take, and then named; its data path goes on.
