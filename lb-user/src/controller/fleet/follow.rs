@@ -60,12 +60,14 @@ impl Controller {
             Ok(services) => services,
             Err(error) => return Verdict::Refuse(error.to_string()),
         };
+        let exceptions: Exceptions = seen.exceptions.iter().cloned().collect();
         let here = Here {
             kept: &fleet.kept,
             services: &services,
             file: &self.path.display().to_string(),
             keys: &fleet.store.keys().all(),
             is_ours: seen.change.as_ref().is_some_and(|record| fleet.intends(record)),
+            same_exceptions: exceptions.iter().eq(self.condition.exceptions.iter()),
         };
         judge(seen, &here)
     }

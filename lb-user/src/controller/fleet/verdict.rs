@@ -27,6 +27,8 @@ pub struct Here<'a> {
     pub keys: &'a str,
     /// Whether the store's last change was made here.
     pub is_ours: bool,
+    /// Whether those are taken out here whom the store says.
+    pub same_exceptions: bool,
 }
 
 const WAY_OUT: &str = "`evenkeel store pull` takes what the store has, `evenkeel store push` writes what is at work \
@@ -35,7 +37,7 @@ const WAY_OUT: &str = "`evenkeel store pull` takes what the store has, `evenkeel
 /// What is to be done with `seen`.
 #[must_use]
 pub fn judge(seen: &Snapshot, here: &Here<'_>) -> Verdict {
-    let &Here { kept, services, file, keys, is_ours } = here;
+    let &Here { kept, services, file, keys, is_ours, same_exceptions } = here;
     let refuse = |why: String| Verdict::Refuse(format!("{why}; {WAY_OUT}"));
     if let Some(problem) = &seen.problem {
         return refuse(problem.clone());
@@ -60,10 +62,12 @@ pub fn judge(seen: &Snapshot, here: &Here<'_>) -> Verdict {
             "{file} has other services than the store, and this edge has never followed it"
         ));
     }
-    if kept.cluster != seen.cluster {
+    // An etcd that lost its data and was given them again by another edge: following it changes nothing.
+    let is_the_same = services == seen.services && same_exceptions;
+    if kept.cluster != seen.cluster && !is_the_same {
         return refuse("this is another etcd than the one that this edge followed".to_owned());
     }
-    if revision < kept.revision {
+    if revision < kept.revision && !is_the_same {
         let before = kept.revision;
         return refuse(format!("the store went back from revision {before} to {revision}"));
     }
@@ -78,8 +82,14 @@ pub fn judge(seen: &Snapshot, here: &Here<'_>) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use super::*;
-    use crate::store::Bases;
+    use crate::{
+        admin::{AdminState, Exception},
+        api::Peer,
+        store::Bases,
+    };
 
     const OLD: &str = "[[service]]\nname = \"old\"\n";
     const NEW: &str = "[[service]]\nname = \"new\"\n";
@@ -95,7 +105,8 @@ mod tests {
     }
 
     fn judged(seen: &Snapshot, kept: &Kept, services: &str, is_ours: bool) -> String {
-        let here = Here { kept, services, file: "FILE", keys: "/lb/", is_ours };
+        let (file, keys, same_exceptions) = ("FILE", "/lb/", seen.exceptions.is_empty());
+        let here = Here { kept, services, file, keys, is_ours, same_exceptions };
         match judge(seen, &here) {
             Verdict::Refuse(why) => why,
             verdict => format!("{verdict:?}"),
@@ -128,6 +139,27 @@ mod tests {
         let poisoned = Snapshot { problem: Some("poison".into()), ..seen(10, NEW) };
         assert!(judged(&poisoned, &nine, OLD, false).starts_with("poison; `evenkeel store pull`"));
         assert!(judged(&poisoned, &nine, OLD, true).starts_with("poison"));
+    }
+
+    #[test]
+    fn an_etcd_that_was_given_the_same_again_is_followed() {
+        let nine = kept(9);
+        assert_eq!(judged(&seen(3, OLD), &nine, OLD, false), "Take");
+        let other = Snapshot { cluster: 8, ..seen(3, OLD) };
+        assert_eq!(judged(&other, &nine, OLD, false), "Take");
+        // It would put somebody back, or take somebody out.
+        let exception = Exception {
+            service: "old".into(),
+            backend: "a".into(),
+            state: AdminState::Drain,
+            reason: String::new(),
+            by: Peer::named("root"),
+            since: UNIX_EPOCH,
+            until: None,
+            discovered: false,
+        };
+        let other = Snapshot { exceptions: vec![exception], ..other };
+        assert!(judged(&other, &nine, OLD, false).contains("another etcd"));
     }
 
     #[test]
