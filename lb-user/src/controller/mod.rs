@@ -37,7 +37,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     path::PathBuf,
-    sync::{Arc, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -73,7 +73,6 @@ use crate::{
     },
     config::{HostFacts, Loaded},
     connections::Directory,
-    dataplane::Lifetimes,
     discovery,
     events::{Events, Kind, Note},
     explain,
@@ -467,20 +466,6 @@ impl Controller {
             let key = (entry.service.clone(), entry.name.clone());
             self.condition.ramps.joined(&key, over, now);
         }
-    }
-
-    /// Tells the sweep how long each service's connections may be idle, and whose clients it shall count.
-    fn note_timing(&self) {
-        let held = self.applier.held().index();
-        let mut wanted = sweep::Wanted::default();
-        for service in &self.loaded.config.services {
-            let Some((id, _)) = held.service(&service.name) else { continue };
-            wanted.lifetimes.insert(id, Lifetimes::of(&service.timeouts));
-            if service.draws_clients() {
-                wanted.counted.insert(id);
-            }
-        }
-        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
     }
 
     /// Starts and stops probes and resolutions as the configuration says.

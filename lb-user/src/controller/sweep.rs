@@ -14,6 +14,7 @@ use lb_common::{explain::Answer, net::Hop};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use super::Controller;
 use crate::{
     config::Protocol,
     dataplane::{Census, Connection, ConnectionTable, Correction, Drift, Lifetimes, Timing},
@@ -157,4 +158,20 @@ pub fn start(
     };
     thread::Builder::new().name("sweep".into()).spawn(sweep).context("start the sweep thread")?;
     Ok(())
+}
+
+impl Controller {
+    /// Tells the sweep how long each service's connections may be idle, and whose clients it shall count.
+    pub(super) fn note_timing(&self) {
+        let held = self.applier.held().index();
+        let mut wanted = Wanted::default();
+        for service in &self.loaded.config.services {
+            let Some((id, _)) = held.service(&service.name) else { continue };
+            wanted.lifetimes.insert(id, Lifetimes::of(&service.timeouts));
+            if service.draws_clients() {
+                wanted.counted.insert(id);
+            }
+        }
+        *self.timing.lock().unwrap_or_else(PoisonError::into_inner) = wanted;
+    }
 }

@@ -7,6 +7,7 @@ mod availability;
 mod discovery;
 mod health;
 mod http;
+mod meaning;
 mod prefixes;
 mod section;
 mod service;
@@ -51,10 +52,7 @@ use super::{
     diagnostic::Sink,
     discovery::{Discovery, DiscoverySource},
     http::Http,
-    model::{
-        Availability, Backend, Config, HealthCheck, Limits, Nat, Node, PortRange, Service, Tables,
-        Timeouts, Tunnel,
-    },
+    model::{Availability, HealthCheck, Limits, PortRange, Tables, Timeouts},
     prefix::Prefix,
     store::Store,
     verify::Verify,
@@ -403,68 +401,7 @@ fn decode_tables(sink: &mut Sink<'_, '_>, section: &Section<'_, '_>, tables: &mu
     read("backends", MOST_BACKENDS, &mut tables.backends);
 }
 
-impl RawConfig {
-    /// `None` when a required value is missing; its error is in the sink then.
-    pub(super) fn into_config(self) -> Option<Config> {
-        Some(Config {
-            node: Node {
-                interfaces: self.interfaces.into_iter().map(Spanned::into_inner).collect(),
-                xdp_mode: self.xdp_mode,
-                prefixes: self.prefixes.map(RawPrefixes::into_lists).unwrap_or_default(),
-            },
-            nat: Nat {
-                source_addresses: self
-                    .source_addresses
-                    .into_iter()
-                    .map(Spanned::into_inner)
-                    .collect(),
-                source_ports: self.source_ports.map(Spanned::into_inner).unwrap_or_default(),
-            },
-            tables: self.tables,
-            http: self.http,
-            verify: self.verify,
-            alerts: self.alerts,
-            store: self.store,
-            discovery: self.discovery,
-            tunnel: tunnel(self.tunnel_sources),
-            services: self
-                .services
-                .into_iter()
-                .map(RawService::into_service)
-                .collect::<Option<_>>()?,
-        })
-    }
-}
-
 impl RawService {
-    fn into_service(self) -> Option<Service> {
-        Some(Service {
-            name: self.name?.into_inner(),
-            address: self.address?.into_inner(),
-            protocol: self.protocol,
-            scheduler: self.scheduler?,
-            table_size: self.table_size,
-            forwarding: self.forwarding?,
-            snat: self.snat,
-            gue_port: self.gue_port,
-            sticky: self.sticky,
-            overload: self.overload,
-            availability: self.availability,
-            announce: self.announce.map(|told| told.announce),
-            timeouts: self.timeouts,
-            limits: self.limits,
-            prefixes: self.prefixes.into_lists(),
-            health: self.health?,
-            expected_connections: self.expected_connections,
-            discover: self.discover,
-            backends: self
-                .backends
-                .into_iter()
-                .map(RawBackend::into_backend)
-                .collect::<Option<_>>()?,
-        })
-    }
-
     /// How messages name the service.
     pub(super) fn title(&self) -> String {
         title("service", self.name.as_ref())
@@ -472,18 +409,6 @@ impl RawService {
 }
 
 impl RawBackend {
-    fn into_backend(self) -> Option<Backend> {
-        Some(Backend {
-            name: self.name?.into_inner(),
-            address: self.address?.into_inner(),
-            weight: self.weight?,
-            tier: self.tier,
-            max_connections: self.max_connections,
-            capacity: self.capacity.map(Spanned::into_inner),
-            origin: None,
-        })
-    }
-
     /// How messages name the backend.
     pub(super) fn title(&self) -> String {
         title("backend", self.name.as_ref())
@@ -507,14 +432,6 @@ fn file_of(
         sink.error(&span, message, remedy);
     }
     Some(path)
-}
-
-fn tunnel(sources: Vec<Spanned<Prefix>>) -> Tunnel {
-    let mut tunnel = Tunnel::default();
-    for source in sources.into_iter().map(Spanned::into_inner) {
-        if source.address.is_ipv4() { tunnel.source_v4 = source } else { tunnel.source_v6 = source }
-    }
-    tunnel
 }
 
 fn title(what: &str, name: Option<&Spanned<String>>) -> String {

@@ -3,7 +3,7 @@
 //! The reference in the documentation is made from this table. Counters are since the data path was made, or
 //! the backend was added; they survive restarts of the daemon.
 
-use super::{Observed, alerts, announcements};
+use super::{Observed, alerts, announcements, store};
 use crate::{
     admin::AdminState,
     api::model::{BackendCounters, BackendStatus, Window},
@@ -366,24 +366,14 @@ pub const METRICS: &[Metric] = &[
         Kind::Gauge,
         NONE,
         "Whether a member of the store that edges share answers",
-        |observed, sink| {
-            if let Some(store) = &observed.status.store {
-                sink(&[], Value::Gauge(flag(store.connected)));
-            }
-        },
+        store::connected,
     ),
     metric(
         "evenkeel_store_revision",
         Kind::Gauge,
         &["of"],
         "Revision of the store: the one at work here, and the newest that was seen",
-        |observed, sink| {
-            if let Some(store) = &observed.status.store {
-                for (of, revision) in [("here", store.revision), ("store", store.newest)] {
-                    sink(&[("of", of)], gauge(u64::try_from(revision).unwrap_or_default()));
-                }
-            }
-        },
+        store::revisions,
     ),
     metric(
         "evenkeel_alert",

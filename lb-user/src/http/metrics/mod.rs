@@ -7,6 +7,7 @@ mod alerts;
 mod announcements;
 pub mod catalogue;
 mod expose;
+mod store;
 
 use std::sync::Arc;
 
