@@ -21,7 +21,7 @@ pub const TABLES: &str =
 /// How long a request to etcd may take.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
 /// How many requests are "under load for a while".
-pub const WHILE: u64 = 100;
+pub const WHILE: u64 = 20;
 
 /// The fields are dropped in order: balancers detach first.
 pub struct Ground {
@@ -159,7 +159,9 @@ impl Ground {
 
     /// Requests by way of every edge, until they are stopped.
     pub fn load(&self) -> Vec<Load> {
-        let pattern = Pattern { threads: 2, ..Pattern::default() };
+        // They go on all the time, beside daemons that start and programs that are verified.
+        let pause = Duration::from_millis(20);
+        let pattern = Pattern { threads: 2, pause, ..Pattern::default() };
         let start = |visitor: &Host| {
             let load = Load::start(&visitor.namespace, Family::V4.service(80), pattern).unwrap();
             load.proceed(WHILE).unwrap();
