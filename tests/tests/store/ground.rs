@@ -20,6 +20,8 @@ pub const TABLES: &str =
     "[tables]\nconnections = 8192\nunconfirmed = 4096\nclients = 1024\nprefixes = 1024\n";
 /// How long a request to etcd may take.
 pub const TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two looks of [`patiently`].
+const BETWEEN: Duration = Duration::from_millis(200);
 /// How many requests are "under load for a while".
 pub const WHILE: u64 = 20;
 
@@ -179,7 +181,7 @@ impl Ground {
     pub fn await_together(&self) -> Result<u64> {
         let mut revision = 0;
         for edge in 0..self.edges.len() {
-            eventually(&format!("edge {edge} sees all edges together"), PATIENCE, || {
+            patiently(&format!("edge {edge} sees all edges together"), || {
                 let view = self.view(edge)?;
                 let seen = view["edges"].as_array().context("no edges")?;
                 ensure!(seen.len() == self.edges.len(), "{view:#}");
@@ -205,7 +207,7 @@ impl Ground {
     /// Waits until an alert is raised on an edge, or is not.
     #[track_caller]
     pub fn await_alert(&self, edge: usize, id: &str, raised: bool) {
-        eventually(&format!("{id} is raised: {raised}"), PATIENCE, || {
+        patiently(&format!("{id} is raised: {raised}"), || {
             let alerts = self.alerts(edge)?;
             ensure!(alerts.iter().any(|alert| alert == id) == raised, "{alerts:?}");
             Ok(())
@@ -217,13 +219,21 @@ impl Ground {
     /// Waits until a service on an edge has these backends.
     #[track_caller]
     pub fn await_backends(&self, edge: usize, names: &[&str]) {
-        eventually(&format!("edge {edge} has {names:?}"), PATIENCE, || {
+        patiently(&format!("edge {edge} has {names:?}"), || {
             let found = self.edges[edge].backends("web")?;
             ensure!(found == names, "it has {found:?}");
             Ok(())
         })
         .with_context(|| self.edges[edge].log())
         .unwrap();
+    }
+
+    /// Waits until edges have found the way to a backend that was added: a moment later it takes part.
+    #[track_caller]
+    pub fn await_reached(&self, edges: &[usize], backend: &str) {
+        for edge in edges {
+            self.edges[*edge].await_active("web", backend, true).unwrap();
+        }
     }
 
     /// Cuts an edge from the cluster, or mends it. Clients and backends are reached all the time.
@@ -240,6 +250,11 @@ impl Ground {
         fs::write(&path, text.replacen(from, to, 1)).unwrap();
         path.to_str().unwrap().to_owned()
     }
+}
+
+/// Waits for a condition that a command has to be started for: not as often as the machine can start one.
+pub fn patiently<T>(what: &str, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    eventually(what, PATIENCE, || attempt().inspect_err(|_| thread::sleep(BETWEEN)))
 }
 
 /// Stops all loads; not one request may have failed.

@@ -1,13 +1,10 @@
 //! The cluster loses a member, and then all of them; edges lose the cluster. The data path does not notice.
 
 use anyhow::ensure;
-use evenkeel_tests::{
-    servers::Etcd,
-    wait::{PATIENCE, eventually},
-};
+use evenkeel_tests::servers::Etcd;
 
 use crate::{
-    ground::{Ground, WHILE, flawless},
+    ground::{Ground, WHILE, flawless, patiently},
     shared::edge,
 };
 
@@ -27,13 +24,14 @@ fn edges_outlive_a_member_and_the_whole_cluster() {
     ground.etcd.restart(leader).unwrap();
     let leader = ground.etcd.leader().unwrap();
     ground.etcd.freeze(leader, true).unwrap();
-    eventually("a change is taken while a member is silent", PATIENCE, || {
+    patiently("a change is taken while a member is silent", || {
         let drained = ground.cli(1, &DRAIN);
         ensure!(drained.code == 0 && drained.stdout.contains(both), "{drained:?}");
         Ok(())
     })
     .unwrap();
     ground.etcd.freeze(leader, false).unwrap();
+    ground.await_reached(&[0, 1], "web-03");
     for edge in 0..2 {
         ground.await_alert(edge, "store-unreachable", false);
         assert_eq!(ground.shares(edge, 20).len(), 2, "web-02 and web-03");
@@ -81,6 +79,7 @@ fn edges_outlive_a_member_and_the_whole_cluster() {
     let told = ground.done(1, &ground.spare(3));
     assert!(told.contains(both), "{told}");
     ground.done(0, &["backend", "resume", "web-01"]);
+    ground.await_reached(&[0, 1], "web-04");
     for edge in 0..2 {
         assert_eq!(ground.shares(edge, 40).len(), 4);
     }
@@ -131,7 +130,7 @@ fn an_edge_whose_member_is_cut_from_the_others_notices() {
     let loads = ground.load();
 
     ground.etcd.isolate(2, true).unwrap();
-    eventually("the others have a leader", PATIENCE, || {
+    patiently("the others have a leader", || {
         let leader = ground.etcd.leader()?;
         ensure!(leader != 2, "it is still the one that is alone");
         Ok(())

@@ -1,9 +1,8 @@
 //! What somebody writes below the prefix by hand, good or bad: the data path stays as it is until somebody decides.
 
 use anyhow::ensure;
-use evenkeel_tests::wait::{PATIENCE, eventually};
 
-use crate::ground::{Ground, flawless};
+use crate::ground::{Ground, flawless, patiently};
 
 const SERVICES: &str = "/evenkeel/services";
 
@@ -88,6 +87,7 @@ fn what_is_put_by_hand_changes_nothing_until_somebody_pushes_or_pulls() {
     assert!(told.contains("pull"), "{told}");
     ground.done(1, &["store", "pull"]);
     well_again(&ground);
+    ground.await_reached(&[0, 1], "web-03");
     for edge in 0..2 {
         assert_eq!(ground.edges[edge].backends("web").unwrap(), ["web-01", "web-02", "web-03"]);
         assert_eq!(ground.shares(edge, 30).len(), 3);
@@ -108,7 +108,7 @@ fn an_edge_that_differs_asks_and_an_empty_store_is_filled() {
     let mut ground =
         Ground::prepare(evenkeel_tests::servers::Etcd::start().unwrap(), 2, 3).unwrap();
     ground.start(&ground.text(0, &ground.web())).unwrap();
-    eventually("the first one fills the store", PATIENCE, || {
+    patiently("the first one fills the store", || {
         let stored = ground.etcd.get(SERVICES)?;
         ensure!(stored.is_some_and(|text| text.contains("web-02")), "it is empty");
         Ok(())

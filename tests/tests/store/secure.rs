@@ -3,14 +3,11 @@
 use std::fs;
 
 use anyhow::ensure;
-use evenkeel_tests::{
-    servers::Etcd,
-    wait::{PATIENCE, eventually},
-};
+use evenkeel_tests::servers::Etcd;
 
 use crate::{
     certificates::{PREFIX, USER, security},
-    ground::Ground,
+    ground::{Ground, patiently},
 };
 
 #[test]
@@ -59,12 +56,13 @@ fn edges_show_certificate_and_password_and_stay_below_their_prefix() {
     ground.etcd.kill_all().unwrap();
     ground.etcd.restart_all().unwrap();
     ground.await_together().unwrap();
-    eventually("a change is taken", PATIENCE, || {
+    patiently("a change is taken", || {
         let told = ground.cli(1, &ground.spare(3));
         ensure!(told.stdout.contains("applied by edge-1, edge-2"), "{told:?}");
         Ok(())
     })
     .unwrap();
+    ground.await_reached(&[0, 1], "web-04");
     for edge in 0..2 {
         assert_eq!(ground.shares(edge, 40).len(), 4);
     }

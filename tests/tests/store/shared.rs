@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use anyhow::ensure;
-use evenkeel_tests::wait::{PATIENCE, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::ground::{Ground, TABLES, TIMEOUT, WHILE, flawless};
+use crate::ground::{Ground, TABLES, TIMEOUT, WHILE, flawless, patiently};
 
 const ALL: &str = "applied by edge-1, edge-2, edge-3";
 
@@ -29,9 +28,13 @@ fn what_is_changed_on_one_edge_is_at_work_on_all() {
     }
     let loads = ground.load();
 
-    // A backend is added: by the round-robin's exact shares it is at work the moment that the command returns.
+    // A backend is added: every edge has it the moment that the command returns.
     let told = ground.done(0, &ground.spare(2));
     assert!(told.contains(ALL), "{told}");
+    for edge in 0..3 {
+        assert_eq!(ground.edges[edge].backends("web").unwrap().len(), 3, "edge {edge}");
+    }
+    ground.await_reached(&[0, 1, 2], "web-03");
     flawless(loads);
     for edge in 0..3 {
         assert_eq!(ground.shares(edge, 30), thirds(), "edge {edge}");
@@ -126,6 +129,8 @@ fn changes_wait_for_confirmation_and_those_at_the_same_moment_all_count() {
         outcome.success().unwrap();
     }
     ground.await_together().unwrap();
+    ground.await_reached(&[0, 1], "web-03");
+    ground.await_reached(&[0, 1], "web-04");
     for edge in 0..2 {
         let mut names = ground.edges[edge].backends("web").unwrap();
         names.sort();
@@ -167,7 +172,7 @@ fn waits_for_its_confirmation(ground: &mut Ground) {
     ground.done(0, &["apply", "--no-verify", "--confirm", "4s", &file]);
     assert_eq!(ground.edges[1].backend_status("web", "web-01").unwrap()["weight"], 1);
     ground.edges[0].kill().unwrap();
-    eventually("it is taken back", PATIENCE, || {
+    patiently("it is taken back", || {
         let weight = ground.edges[1].backend_status("web", "web-01")?["weight"].clone();
         ensure!(weight == 2, "it is {weight}");
         Ok(())
@@ -199,9 +204,10 @@ fn who_does_not_apply_a_change_goes_on_and_is_named() {
     assert!(outcome.stderr.contains("backends"), "it says why: {outcome:?}");
     ground.await_alert(1, "store-refused", true);
     ground.await_alert(0, "edge-behind", true);
+    ground.await_reached(&[0], "web-03");
     assert_eq!(ground.shares(0, 30).len(), 3);
     assert_eq!(ground.shares(1, 20).len(), 2);
-    eventually("everybody sees that it refuses", PATIENCE, || {
+    patiently("everybody sees that it refuses", || {
         let view = ground.view(0)?;
         let edge = edge(&view, "edge-2");
         ensure!(edge["refused"].to_string().contains("backends"), "{view:#}");

@@ -1,15 +1,13 @@
 //! `status --fleet`: what every edge finds, side by side.
 
 use anyhow::ensure;
-use evenkeel_tests::{
-    servers::Etcd,
-    settings::HTTP_PROBE,
-    topology::Family,
-    wait::{PATIENCE, eventually},
-};
+use evenkeel_tests::{servers::Etcd, settings::HTTP_PROBE, topology::Family};
 use serde_json::json;
 
-use crate::{ground::Ground, shared::edge};
+use crate::{
+    ground::{Ground, patiently},
+    shared::edge,
+};
 
 #[test]
 fn every_edges_findings_stand_side_by_side() {
@@ -27,7 +25,7 @@ fn every_edges_findings_stand_side_by_side() {
     }
     for from in 0..2 {
         let own = &ground.fleet.edges[from].name;
-        eventually("all is well, as everybody sees", PATIENCE, || {
+        patiently("all is well, as everybody sees", || {
             let view = ground.view(from)?;
             ensure!(view["disagreements"] == json!([]), "{view:#}");
             for name in ["edge-1", "edge-2"] {
@@ -51,7 +49,7 @@ fn every_edges_findings_stand_side_by_side() {
     assert_eq!(ground.shares(1, 10), [("web-02".to_owned(), 10)]);
     assert_eq!(ground.shares(0, 10).len(), 2, "health is each edge's own finding");
     for from in 0..2 {
-        eventually("the disagreement is seen from everywhere", PATIENCE, || {
+        patiently("the disagreement is seen from everywhere", || {
             let view = ground.view(from)?;
             let found = &view["disagreements"][0];
             ensure!(found["service"] == "web" && found["backend"] == "web-01", "{view:#}");
@@ -78,7 +76,7 @@ fn every_edges_findings_stand_side_by_side() {
     );
     ground.fleet.lose(1, backend, false).unwrap();
     ground.edges[1].await_active("web", "web-01", true).unwrap();
-    eventually("they agree again", PATIENCE, || {
+    patiently("they agree again", || {
         let view = ground.view(0)?;
         ensure!(view["disagreements"] == json!([]), "{view:#}");
         Ok(())
