@@ -61,6 +61,9 @@ fn edges_outlive_a_member_and_the_whole_cluster() {
     ground.edges[1].kill().unwrap();
     ground.edges[1].detach().unwrap().success().unwrap();
     ground.edges[1].run().unwrap();
+    for backend in ["web-02", "web-03"] {
+        ground.await_reached(&[0, 1], backend);
+    }
     for edge in 0..2 {
         assert_eq!(ground.edges[edge].backends("web").unwrap(), ["web-01", "web-02", "web-03"]);
         let out = ground.edges[edge].backend_status("web", "web-01").unwrap();
