@@ -50,6 +50,12 @@ test("rows that are down stand first, then those taken out, and removed ones las
   assert.deepEqual([web.active, web.all, web.open], [1, 4, 6]);
 });
 
+test("a discovered backend says where it comes from, and a declared one nothing", () => {
+  const rows = [backend("a", { origin: "declared" }), backend("b", { origin: "dns:web.internal:80" })];
+  const [web] = read([service("web", rows)]);
+  assert.deepEqual(web.rows.map((row) => [row.name, row.origin]), [["a", ""], ["b", "dns:web.internal:80"]]);
+});
+
 test("a service with one of several down needs attention, with nobody left it is critical", () => {
   const seen = read([
     service("fine", [backend("a"), backend("b")]),

@@ -37,6 +37,7 @@ use crate::{
     },
     config::{Config, HostFacts, Invalid, Loaded, Severity, sweep_unfinished},
     controller::{Command, Connections, Controller, Setup, configuration::pending},
+    discovery,
     events::{Events, Kind, Note},
     http,
     loader::{self, Attachments, Datapath, Explain, Grip, Manner, Pins},
@@ -164,7 +165,8 @@ fn prepare(paths: Paths, manner: Manner) -> Result<Prepared> {
     let state = &paths.state_dir;
     let alerts = alerts::path(state);
     let (exceptions, kept) = (exceptions::path(state), kept::path(state));
-    for file in [&paths.config, &exceptions, &pending::file(state), &alerts, &kept] {
+    let discovered = discovery::store::path(state);
+    for file in [&paths.config, &exceptions, &pending::file(state), &alerts, &kept, &discovered] {
         sweep_unfinished(file);
     }
     let events = Events::open(&paths.state_dir);
