@@ -152,6 +152,7 @@ fn router(source: Source, events: Events) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/counters", get(counters))
         .route("/v1/alerts", get(alerts))
+        .route("/v1/fleet", get(fleet))
         .with_state(source)
         .route("/v1/stream", get(stream::serve).with_state(live))
         .merge(api::events::routes(events))
@@ -193,6 +194,10 @@ async fn status(State(source): State<Source>) -> Result<Response, Problem> {
 
 async fn alerts(State(source): State<Source>) -> Result<Response, Problem> {
     Ok(Json(source.alerts().await?).into_response())
+}
+
+async fn fleet(State(source): State<Source>) -> Result<Response, Problem> {
+    Ok(Json(source.fleet().await?).into_response())
 }
 
 async fn counters(State(source): State<Source>) -> Result<Response, Problem> {

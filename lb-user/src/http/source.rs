@@ -11,9 +11,9 @@ use tokio::{
 use crate::{
     api::{
         Problem,
-        model::{Alerts, Counters, Status},
+        model::{Alerts, Counters, Fleet, Status},
     },
-    controller::Command,
+    controller::{Command, FleetCommand},
 };
 
 /// For how long an answer is good.
@@ -64,6 +64,15 @@ impl Source {
     /// Where the controller does not answer.
     pub async fn alerts(&self) -> Result<Alerts, Problem> {
         self.ask(Command::Alerts).await
+    }
+
+    /// Every edge that shares a store.
+    ///
+    /// # Errors
+    ///
+    /// Where the controller does not answer, or there is no store.
+    pub async fn fleet(&self) -> Result<Fleet, Problem> {
+        Ok(self.ask(|reply| Command::Fleet(FleetCommand::Show(reply))).await??)
     }
 
     /// What keeps the data path from balancing as it should; empty: nothing.

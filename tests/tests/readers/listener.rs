@@ -45,6 +45,7 @@ fn it_answers_readers_and_changes_nothing() {
     assert_eq!(status["daemon"]["http"], format!("http://{LISTENER}/"));
     assert_eq!(status["services"][0]["name"], "web");
     assert_eq!(json(&stage, "/v1/counters")["services"][0]["backends"][0]["name"], "web-01");
+    assert_eq!(get(&stage, "/v1/fleet").unwrap().status, 404, "it shares with nobody");
     let missing = get(&stage, "/nothing").unwrap();
     assert_eq!(missing.status, 404, "{missing:?}");
 

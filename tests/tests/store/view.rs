@@ -1,8 +1,8 @@
 //! `status --fleet`: what every edge finds, side by side.
 
 use anyhow::ensure;
-use evenkeel_tests::{servers::Etcd, settings::HTTP_PROBE, topology::Family};
-use serde_json::json;
+use evenkeel_tests::{http::Connection, servers::Etcd, settings::HTTP_PROBE, topology::Family};
+use serde_json::{Value, json};
 
 use crate::{
     ground::{Ground, patiently},
@@ -68,6 +68,11 @@ fn every_edges_findings_stand_side_by_side() {
         assert!(text.contains("edge-2: warning: backend web/web-01 is down: timed out"), "{text}");
         let answer = ground.edges[from].api("GET", "/v1/fleet", None).unwrap();
         assert_eq!(answer.body["disagreements"][0]["backend"], "web-01", "{answer:?}");
+        let listener = "127.0.0.1:9650".parse().unwrap();
+        let asked = || Connection::open(listener)?.get("/v1/fleet");
+        let read = ground.fleet.edges[from].namespace.run(asked).unwrap();
+        let read: Value = serde_json::from_slice(&read.body).unwrap();
+        assert_eq!(read["disagreements"], answer.body["disagreements"]);
     }
     let here = ground.view(1).unwrap();
     assert_eq!(
