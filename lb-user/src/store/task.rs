@@ -87,7 +87,7 @@ enum Request {
 }
 
 /// A handle on the task.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     settings: Arc<config::Store>,
     keys: Arc<Keys>,
@@ -95,16 +95,6 @@ pub struct Store {
     state: watch::Receiver<State>,
     requests: mpsc::Sender<Request>,
     report: Arc<watch::Sender<Report>>,
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Write(..) => "Write",
-            Self::Forget(..) => "Forget",
-            Self::Leave(..) => "Leave",
-        })
-    }
 }
 
 impl Store {
@@ -183,7 +173,8 @@ impl Store {
         let mut failed = None;
         loop {
             let answers = changes.wait_for(|state| state.member.is_some());
-            if timeout_at(deadline, answers).await.is_err() {
+            // Closed, it will not answer any more: the daemon ends.
+            if !matches!(timeout_at(deadline, answers).await, Ok(Ok(_))) {
                 return Err(
                     failed.map_or_else(|| Failure::Unavailable(self.why_not()), Failure::Unknown)
                 );

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     super::{Controller, Refused},
-    Outcome, Proposed,
+    Outcome,
     propose::unconfirmed,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         model::Changed,
     },
     config::edit::with_services,
-    store::{Proposal, Record},
+    store::Record,
 };
 
 /// How long other edges wait for the one that made a change to take it back.
@@ -62,16 +62,9 @@ impl Controller {
         let what = format!("confirmed: {}", record.what);
         let at = self.clock.now();
         let Some(fleet) = &mut self.fleet else { return Ok(None) };
-        let store = fleet.store.clone();
-        let record = Record::new(store.edge(), peer.clone(), what.clone(), at, Vec::new());
-        fleet.intend(&record.id, None);
-        let proposal = Proposal {
-            bases: seen.bases,
-            services: seen.services.clone(),
-            exceptions: seen.exceptions.clone(),
-            record,
-        };
-        let proposed = Box::new(Proposed { store, proposal, trial: None });
+        let record = Record::new(fleet.store.edge(), peer.clone(), what.clone(), at, Vec::new());
+        let shared = (seen.services.clone(), seen.exceptions.clone());
+        let proposed = fleet.propose(&seen, shared, record, None);
         let changed = Changed { message: what, ..Changed::default() };
         Ok(Some(Outcome::Propose(proposed, changed)))
     }
@@ -90,15 +83,11 @@ impl Controller {
         let file = "what was before".into();
         let judged = self.judge(&Candidate { text: text.clone(), file })?;
         let what = format!("taken back: {}", record.what);
-        let (services, at) = (waits.previous.clone(), self.clock.now());
+        let (shared, at) = ((waits.previous.clone(), seen.exceptions.clone()), self.clock.now());
         let Some(fleet) = &mut self.fleet else { return Ok(None) };
-        let store = fleet.store.clone();
-        let record = Record::new(store.edge(), peer.clone(), what.clone(), at, Vec::new());
-        fleet.intend(&record.id, Some(text));
-        let exceptions = seen.exceptions.clone();
-        let proposal = Proposal { bases: seen.bases, services, exceptions, record };
-        // It was at work a moment ago.
-        let proposed = Box::new(Proposed { store, proposal, trial: None });
+        let record = Record::new(fleet.store.edge(), peer.clone(), what.clone(), at, Vec::new());
+        // Not verified: it was at work a moment ago.
+        let proposed = fleet.propose(&seen, shared, record, Some(text));
         let applied = Applied { message: what, diff: judged.diff, ..Applied::default() };
         Ok(Some(Outcome::Propose(proposed, applied)))
     }

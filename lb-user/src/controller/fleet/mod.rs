@@ -22,6 +22,7 @@ use tokio::{
 
 use super::{Controller, Refused};
 use crate::{
+    admin::Exception,
     api::{
         Peer,
         model::{Changed, Fleet as FleetStatus},
@@ -88,7 +89,7 @@ pub enum FleetCommand {
 struct Intent {
     /// As the record has it.
     id: String,
-    /// The whole text that it makes, with what is this edge's alone; `None`: no text changes.
+    /// The whole text that it makes, with what is this edge's alone.
     text: Option<String>,
 }
 
@@ -155,9 +156,19 @@ impl Fleet {
         self.intents.iter().any(|intent| intent.id == record.id)
     }
 
-    fn intend(&mut self, id: &str, text: Option<String>) {
+    /// What has to be written to the store so that it has these in the place of what was `seen`. It is remembered
+    /// until it comes back, with the whole text that it makes here; `None`: nothing beside the services changes.
+    fn propose(
+        &mut self,
+        seen: &Snapshot,
+        (services, exceptions): (String, Vec<Exception>),
+        record: Record,
+        text: Option<String>,
+    ) -> Box<Proposed> {
         self.intents.truncate(MOST_INTENTS - 1);
-        self.intents.push_front(Intent { id: id.to_owned(), text });
+        self.intents.push_front(Intent { id: record.id.clone(), text });
+        let proposal = Proposal { bases: seen.bases, services, exceptions, record };
+        Box::new(Proposed { store: self.store.clone(), proposal, trial: None })
     }
 
     /// Answers those who wait for what is known now.

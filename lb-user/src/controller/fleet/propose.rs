@@ -18,7 +18,7 @@ use crate::{
         Loaded,
         edit::{services_of, with_services},
     },
-    store::{Failure, Proposal, Record, Snapshot, Unconfirmed, Way},
+    store::{Failure, Record, Snapshot, Unconfirmed, Way},
 };
 
 /// How often exceptions that are over are taken out of the store at the most.
@@ -61,16 +61,15 @@ impl Controller {
         let guarded = planned.and_then(|wanted| self.guard(&effective, &wanted, force));
         self.condition.health = health;
         let notes = guarded?;
-        let exceptions = seen.exceptions.clone();
         let at = self.clock.now();
         let Some(fleet) = &mut self.fleet else { return Ok(None) };
         let mut record = Record::new(fleet.store.edge(), peer.clone(), what.to_owned(), at, cut);
         record.unconfirmed = confirm.map(|span| Unconfirmed { until: at + span, previous });
-        fleet.intend(&record.id, Some(loaded.text.clone()));
-        let proposal = Proposal { bases: seen.bases, services, exceptions, record };
+        let text = Some(loaded.text.clone());
+        let mut proposed = fleet.propose(&seen, (services, seen.exceptions.clone()), record, text);
         let before = Some(self.loaded.config.clone());
-        let trial = Some(Trial { config: effective.config, before });
-        Ok(Some((Box::new(Proposed { store: fleet.store.clone(), proposal, trial }), notes)))
+        proposed.trial = Some(Trial { config: effective.config, before });
+        Ok(Some((proposed, notes)))
     }
 
     /// The same for these backends, which are taken out, or back, as `wanted` has them.
@@ -98,10 +97,7 @@ impl Controller {
         let at = self.clock.now();
         let Some(fleet) = &mut self.fleet else { return Ok(None) };
         let record = Record::new(fleet.store.edge(), peer.clone(), what.to_owned(), at, cut);
-        fleet.intend(&record.id, None);
-        let proposal = Proposal { bases: seen.bases, services, exceptions, record };
-        let store = fleet.store.clone();
-        Ok(Some((Box::new(Proposed { store, proposal, trial: None }), notes)))
+        Ok(Some((fleet.propose(&seen, (services, exceptions), record, None), notes)))
     }
 
     /// What the store has, if this edge has it, too, and nothing waits there: so that a change can be made of
@@ -176,7 +172,7 @@ impl Controller {
         let (revision, at) = (seen.revision(), self.clock.now());
         let here = services_of(&self.loaded.text)?;
         let done = |message: String| Ok(Outcome::Done(Changed { message, ..Changed::default() }));
-        let (services, exceptions, text, what) = match way {
+        let (shared, text, what, trial) = match way {
             Way::Push => {
                 let exceptions: Vec<_> = self.condition.exceptions.iter().cloned().collect();
                 if seen.problem.is_none()
@@ -188,7 +184,7 @@ impl Controller {
                     ));
                 }
                 let what = format!("pushed what is at work on {}", store.edge());
-                (here, exceptions, None, what)
+                ((here, exceptions), None, what, None)
             }
             Way::Pull if seen.is_empty() => {
                 return Err(Refused::Conflict(format!(
@@ -220,24 +216,15 @@ impl Controller {
                 }
                 let what =
                     format!("pulled what was put into the store by hand (revision {revision})");
-                (seen.services.clone(), seen.exceptions.clone(), Some(text), what)
+                let trial = Trial { config: judged.loaded.config, before: None };
+                ((seen.services.clone(), seen.exceptions.clone()), Some(text), what, Some(trial))
             }
         };
-        let trial = match (&text, way) {
-            (Some(text), Way::Pull) => {
-                let file = store.keys().services().into();
-                let judged = self.judge(&Candidate { text: text.clone(), file })?;
-                Some(Trial { config: judged.loaded.config, before: None })
-            }
-            _ => None,
-        };
+        let Some(fleet) = &mut self.fleet else { return done(what) };
         let record = Record::new(store.edge(), peer.clone(), what.clone(), at, Vec::new());
-        if let Some(fleet) = &mut self.fleet {
-            fleet.intend(&record.id, text);
-        }
-        let proposal = Proposal { bases: seen.bases, services, exceptions, record };
-        let changed = Changed { message: what, ..Changed::default() };
-        Ok(Outcome::Propose(Box::new(Proposed { store, proposal, trial }), changed))
+        let mut proposed = fleet.propose(&seen, shared, record, text);
+        proposed.trial = trial;
+        Ok(Outcome::Propose(proposed, Changed { message: what, ..Changed::default() }))
     }
 
     /// Fills a store that nobody has written to with what is at work here.
@@ -285,12 +272,13 @@ impl Controller {
     ) {
         let at = self.clock.now();
         let Some(fleet) = &mut self.fleet else { return };
-        let Some(seen) = fleet.store.state().seen else { return };
+        let state = fleet.store.state();
+        // Otherwise what waits for a member would pile up.
+        let Some(seen) = state.seen.filter(|_| state.member.is_some()) else { return };
         fleet.tidied = Some(Instant::now());
         let record = Record::new(fleet.store.edge(), Peer::named("daemon"), what, at, Vec::new());
-        fleet.intend(&record.id, None);
-        let proposal = Proposal { bases: seen.bases, services, exceptions, record };
-        let store = fleet.store.clone();
+        let Proposed { store, proposal, .. } =
+            *fleet.propose(&seen, (services, exceptions), record, None);
         tokio::spawn(async move {
             match store.write(proposal).await {
                 Ok(_) | Err(Failure::Conflict) => {}
