@@ -37,5 +37,6 @@ pub mod plan;
 mod stamp;
 mod statistics;
 pub mod store;
+mod tasks;
 pub mod top;
 pub mod verify;

@@ -2,7 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+
+use super::model::human;
 
 /// What keeps the services, their backends, and who is taken out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -71,8 +73,4 @@ impl Store {
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         self.edge.clone().unwrap_or_else(host)
     }
-}
-
-fn human<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&humantime::format_duration(*span))
 }

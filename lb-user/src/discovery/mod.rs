@@ -15,20 +15,19 @@ mod merge;
 mod slices;
 pub mod store;
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{net::SocketAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::sync::mpsc;
 
 pub use self::{
     book::{Book, Entry, Said, Turn},
     merge::merge,
 };
-use crate::config::{Config, Discovery, DiscoverySource, Offer, Protocol, Service, Tier};
+use crate::{
+    config::{Config, Discovery, DiscoverySource, Offer, Protocol, Service, Tier},
+    tasks::TaskSet,
+};
 
 /// A source by its service's name and itself.
 pub type Key = (String, DiscoverySource);
@@ -120,7 +119,7 @@ impl Reporter {
 
 /// Asks a changing set of sources. Dropping it ends that.
 pub struct Follower {
-    running: HashMap<Key, (Spec, AbortHandle)>,
+    running: TaskSet<Key, Spec>,
     news: mpsc::Sender<News>,
 }
 
@@ -129,44 +128,23 @@ impl Follower {
     /// more: the receiver passes over keys that it no longer knows.
     #[must_use]
     pub fn new(news: mpsc::Sender<News>) -> Self {
-        Self { running: HashMap::new(), news }
+        Self { running: TaskSet::new(), news }
     }
 
     /// Makes the sources that are asked those of a configuration, within a tokio runtime. What is unchanged goes on
     /// undisturbed; `book` is what is known of those that begin.
     pub fn follow(&mut self, config: &Config, book: &Book) {
-        let mut kept = HashSet::new();
-        for service in &config.services {
-            for source in &service.discover {
+        let wanted = config.services.iter().flat_map(|service| {
+            service.discover.iter().map(|source| {
                 let key = (service.name.clone(), source.clone());
-                let spec = Spec::of(service, source, &config.discovery);
-                kept.insert(key.clone());
-                if self.running.get(&key).is_some_and(|(running, _)| *running == spec) {
-                    continue;
-                }
-                let known = book.found(&key).to_vec();
-                let reporter = Reporter { key: key.clone(), news: self.news.clone() };
-                let task = tokio::spawn(ask_on(spec.clone(), known, reporter)).abort_handle();
-                if let Some((_, previous)) = self.running.insert(key, (spec, task)) {
-                    previous.abort();
-                }
-            }
-        }
-        self.running.retain(|key, (_, task)| {
-            let keep = kept.contains(key);
-            if !keep {
-                task.abort();
-            }
-            keep
+                (key, Spec::of(service, source, &config.discovery))
+            })
         });
-    }
-}
-
-impl Drop for Follower {
-    fn drop(&mut self) {
-        for (_, task) in self.running.values() {
-            task.abort();
-        }
+        let news = &self.news;
+        self.running.set(wanted, |key, spec| {
+            let reporter = Reporter { key: key.clone(), news: news.clone() };
+            ask_on(spec.clone(), book.found(key).to_vec(), reporter)
+        });
     }
 }
 

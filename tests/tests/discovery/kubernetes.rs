@@ -11,6 +11,7 @@ use evenkeel_tests::{
     topology::{Family, Lab, Wiring},
 };
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use super::{
     WHILE, addresses, api::Api, await_active, await_alert, await_problem, await_well,
@@ -26,15 +27,21 @@ fn ready() -> Value {
     json!({ "ready": true, "serving": true, "terminating": false })
 }
 
-#[test]
-fn endpoints_do_what_their_conditions_say() {
-    let lab = Lab::new(Wiring::Switched, 3).unwrap();
+/// An API on the edge, and a balancer with so many backends that asks it; the directory has its kubeconfig.
+fn asking(backends: usize) -> (TempDir, Api, Stage) {
+    let lab = Lab::new(Wiring::Switched, backends).unwrap();
     let api = Api::start(&lab.edge.namespace).unwrap();
     let directory = tempfile::Builder::new().prefix("evenkeel-kubernetes-").tempdir().unwrap();
     let kubeconfig = api.kubeconfig(directory.path()).unwrap();
     let head = format!("[discovery]\nkubeconfig = \"{}\"\n", kubeconfig.display());
     let settings = Settings::new(&lab).with(discovering("web", Family::V4, SOURCE));
-    let mut stage = Stage::on_text(lab, &configuration(&head, &settings)).unwrap();
+    let stage = Stage::on_text(lab, &configuration(&head, &settings)).unwrap();
+    (directory, api, stage)
+}
+
+#[test]
+fn endpoints_do_what_their_conditions_say() {
+    let (_directory, api, mut stage) = asking(3);
     let at = |stage: &Stage, hosts: &[usize]| addresses(&stage.lab, Family::V4, hosts);
     await_active(&stage.balancer, "web", &at(&stage, &[0, 1]));
     let asked = api.asked();
@@ -100,13 +107,7 @@ fn endpoints_do_what_their_conditions_say() {
 
 #[test]
 fn an_api_that_fails_takes_nobody_away() {
-    let lab = Lab::new(Wiring::Switched, 2).unwrap();
-    let api = Api::start(&lab.edge.namespace).unwrap();
-    let directory = tempfile::Builder::new().prefix("evenkeel-kubernetes-").tempdir().unwrap();
-    let kubeconfig = api.kubeconfig(directory.path()).unwrap();
-    let head = format!("[discovery]\nkubeconfig = \"{}\"\n", kubeconfig.display());
-    let settings = Settings::new(&lab).with(discovering("web", Family::V4, SOURCE));
-    let mut stage = Stage::on_text(lab, &configuration(&head, &settings)).unwrap();
+    let (_directory, api, mut stage) = asking(2);
     let both = addresses(&stage.lab, Family::V4, &[0, 1]);
     await_active(&stage.balancer, "web", &both);
     let load = Load::start(stage.client(), Family::V4.service(80), Pattern::default()).unwrap();

@@ -5,25 +5,18 @@
 
 mod report;
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    hash::Hash,
-    io,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{fmt, hash::Hash, io, net::SocketAddr, time::Duration};
 
 use serde::{Serialize, Serializer};
 use tokio::{
     io::AsyncReadExt as _,
     net::TcpStream,
     sync::mpsc,
-    task::AbortHandle,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 pub use self::report::{AgentReport, NotAReport, Wants};
+use crate::tasks::TaskSet;
 
 /// Bytes of the longest line.
 const LONGEST_LINE: usize = 256;
@@ -90,7 +83,7 @@ enum Silent {
 
 /// Asks a changing set of agents. Dropping it ends that.
 pub struct Agents<K> {
-    running: HashMap<K, (AgentSpec, AbortHandle)>,
+    running: TaskSet<K, AgentSpec>,
     changes: mpsc::Sender<AgentChange<K>>,
 }
 
@@ -99,39 +92,14 @@ impl<K: Clone + Eq + Hash + Send + 'static> Agents<K> {
     /// is not asked any more: the receiver passes over keys that it no longer knows.
     #[must_use]
     pub fn new(changes: mpsc::Sender<AgentChange<K>>) -> Self {
-        Self { running: HashMap::new(), changes }
+        Self { running: TaskSet::new(), changes }
     }
 
     /// Makes the agents that are asked those of `wanted`, within a tokio runtime. What is unchanged
     /// goes on undisturbed; what changed begins anew, and its first result is reported in any case.
     pub fn set(&mut self, wanted: impl IntoIterator<Item = (K, AgentSpec)>) {
-        let mut kept = HashSet::new();
-        for (key, spec) in wanted {
-            kept.insert(key.clone());
-            if self.running.get(&key).is_some_and(|(running, _)| *running == spec) {
-                continue;
-            }
-            let asking = ask_on(key.clone(), spec, self.changes.clone());
-            let task = tokio::spawn(asking).abort_handle();
-            if let Some((_, previous)) = self.running.insert(key, (spec, task)) {
-                previous.abort();
-            }
-        }
-        self.running.retain(|key, (_, task)| {
-            let keep = kept.contains(key);
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-    }
-}
-
-impl<K> Drop for Agents<K> {
-    fn drop(&mut self) {
-        for (_, task) in self.running.values() {
-            task.abort();
-        }
+        let changes = &self.changes;
+        self.running.set(wanted, |key, spec| ask_on(key.clone(), *spec, changes.clone()));
     }
 }
 
